@@ -1,0 +1,39 @@
+"""The fast gradient sign method (Goodfellow et al., 2015)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from jarn_tf import checks
+from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.pgd import AttackLoss, ascent_direction
+
+
+def fgsm(
+    classifier: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    epsilon: float,
+    loss: AttackLoss = "cross_entropy",
+) -> tf.Tensor:
+    """One step of size epsilon along the sign of the loss's input gradient, no random start.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
+        images: Float images [batch, height, width, channels] in [0, 1].
+        labels: Integer labels [batch] or one-hot rows.
+        epsilon: L-infinity radius in pixel units of [0, 1].
+        loss: `"cross_entropy"` or `"margin"`.
+
+    Returns:
+        Adversarial images, float32, within epsilon of `images` and within [0, 1].
+
+    Raises:
+        ValueError: Bad images, labels, epsilon or loss.
+    """
+    images, labels = checks.batch(classifier, images, labels)
+    bounds = linf_bounds(images, checks.epsilon(epsilon))
+    _, direction = ascent_direction(classifier, images, labels, loss)
+    return project_linf(images + epsilon * direction, bounds)

@@ -1,0 +1,151 @@
+"""Checks of what users hand in: one line that says what is wrong, what came, what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+import keras
+import tensorflow as tf
+
+
+def one_of(name: str, value: object, choices: Iterable) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}. Received: {value!r}.")
+
+
+def epsilon(value: float) -> float:
+    """The radius as a float; ValueError unless it is a number in [0, 1]."""
+    if not isinstance(value, (int, float)) or math.isnan(value) or not 0 <= value <= 1:
+        raise ValueError(
+            f"epsilon must be a number in [0, 1], in pixel units of [0, 1]. Received: {value!r}."
+            + (f" Did you mean {value:g}/255?" if isinstance(value, (int, float)) and value > 1 else "")
+        )
+    return float(value)
+
+
+def weight(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number of at least 0. Received: {value!r}.")
+
+
+def positive_integer(name: str, value: int) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
+
+
+def classifier(model: keras.Model) -> None:
+    """Raises ValueError unless `model` is built and maps images to logits [batch, classes]."""
+    input_shape, output_shape = _shapes("classifier", model)
+    if len(input_shape) != 4:
+        raise ValueError(
+            "classifier must take images [batch, height, width, channels]. "
+            f"Received a model of inputs {input_shape}."
+        )
+    if len(output_shape) != 2 or output_shape[-1] is None or output_shape[-1] < 2:
+        raise ValueError(
+            "classifier must return logits [batch, classes] of at least 2 classes. "
+            f"Received a model of outputs {output_shape}."
+        )
+
+
+def fits_images(name: str, model: keras.Model, image_shape: tuple, output_shape: tuple) -> None:
+    """Raises ValueError unless `model` maps batches of `image_shape` to `output_shape`."""
+    received = _shapes(name, model)
+    expected = ((None, *image_shape), (None, *output_shape))
+    if any(len(r) != len(e) for r, e in zip(received, expected)) or any(
+        r not in (None, e)
+        for got, want in zip(received, expected)
+        for r, e in zip(got[1:], want[1:])
+    ):
+        raise ValueError(
+            f"{name} must map {expected[0]} to {expected[1]}, to fit the classifier's images. "
+            f"Received a model from {received[0]} to {received[1]}."
+        )
+
+
+def _shapes(name: str, model: keras.Model) -> tuple[tuple, tuple]:
+    try:
+        return tuple(model.input_shape), tuple(model.output_shape)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be a built Keras model with one input and one output. Received: "
+            f"{model!r}. Give it an Input layer."
+        ) from None
+
+
+def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
+    """Checks what is known without looking at values: types and shapes."""
+    if not images.dtype.is_floating:
+        raise ValueError(
+            f"images must be floating point in [0, 1]. Received: {images.dtype.name}. "
+            "Divide 8-bit pixels by 255."
+        )
+    rank = labels.shape.rank
+    if rank not in (1, 2) or (rank == 2 and labels.shape[-1] != classes):
+        raise ValueError(
+            f"labels must be integers [batch] or one-hot rows [batch, {classes}]. "
+            f"Received shape {tuple(labels.shape)}."
+        )
+    if rank == 1 and not labels.dtype.is_integer:
+        raise ValueError(f"labels [batch] must be integers. Received: {labels.dtype.name}.")
+
+
+def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
+    """Adds checks of the values to the graph: images in [0, 1], labels among the classes.
+
+    They raise `tf.errors.InvalidArgumentError`; `as_value_error` turns it into one line.
+    """
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
+    # Written so that NaN fails too: every comparison with NaN is false.
+    require(
+        (low >= 0) & (high <= 1) | tf.equal(tf.size(images), 0),
+        "images must lie in [0, 1]. Received values from ", low, " to ", high, ".",
+    )  # fmt: skip
+    if labels.shape.rank == 1:
+        require(
+            tf.reduce_all((labels >= 0) & (labels < classes)),
+            f"labels must lie in 0..{classes - 1}, as the classifier has {classes} classes. "
+            "Received values from ", tf.reduce_min(labels), " to ", tf.reduce_max(labels), ".",
+        )  # fmt: skip
+
+
+def batch(
+    model: keras.Model, images: tf.Tensor, labels: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images and labels as tensors, checked in full against `model`. Raises ValueError."""
+    classifier(model)
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    classes = model.output_shape[-1]
+    static(images, labels, classes)
+    if images.shape[0] != labels.shape[0]:
+        raise ValueError(
+            f"images and labels differ in number. Received: {images.shape[0]} and "
+            f"{labels.shape[0]}."
+        )
+    with as_value_error():
+        values(images, labels, classes)
+    return tf.cast(images, tf.float32), labels
+
+
+def require(condition: tf.Tensor, *message: str | tf.Tensor) -> None:
+    """In-graph assertion whose message `as_value_error` can read back."""
+    parts = [m if isinstance(m, str) else tf.strings.as_string(m) for m in message]
+    tf.debugging.Assert(condition, [tf.strings.join(["<<", *parts, ">>"])])
+
+
+@contextlib.contextmanager
+def as_value_error() -> Iterator[None]:
+    """Turns a failed `require` into a ValueError of one line, without TensorFlow's traceback."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        said = re.search("<<(.*?)>>", str(error))
+        if said is None:
+            raise
+        raise ValueError(said.group(1)) from None

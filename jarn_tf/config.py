@@ -1,0 +1,261 @@
+"""Every setting of a run, and the presets. Standard library only.
+
+Sources of values: "paper" is Chan et al., ICLR 2020, by section; "authors" is their released
+CIFAR-10 code; "ours" was chosen on a validation split of the training set (README, results).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+DATASETS = ("digits", "mnist", "svhn", "cifar10")
+DEFENSES = ("standard", "uniform_noise", "jarn")
+PRESETS = ("recommended", "paper", "authors")
+STRATEGIES = ("mirrored", "multi_worker", "none")
+JACOBIANS = ("loss", "softmax", "logit")
+GAN_LOSSES = ("minimax", "non_saturating")
+REAL_IMAGES = ("perturbed", "clean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimizer: its Keras name and its rate.
+
+    Attributes:
+        name: `"adam"` or `"sgd"`.
+        learning_rate: Rate at the first step.
+        momentum: Momentum of SGD.
+    """
+
+    name: str
+    learning_rate: float
+    momentum: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A training run, resolved: two runs of equal configs have the same result.
+
+    Attributes:
+        dataset: One of `DATASETS`.
+        defense: One of `DEFENSES`.
+        preset: The preset that the values came from.
+        epochs: Passes over the training images.
+        batch_size: Images a step, over all replicas.
+        epsilon: Radius of the training noise and of the attacks, in pixel units of [0, 1].
+        classifier_optimizer: Rate alpha of Algorithm 1.
+        classifier_decay: Pairs (fraction of the run's steps, factor): from that fraction on the
+            classifier's rate is its first rate times the factor.
+        adaptor_optimizer: Rate beta.
+        discriminator_optimizer: Rate gamma.
+        network: `"mnist_cnn"` or `"wide_resnet"`.
+        discriminator_filters: Channels of the discriminator's convolutions.
+        seed: Seed of initial weights, order, noise and augmentation.
+        train_examples, test_examples: Use the first so many; None for all.
+        noise_fraction: Share of each batch that gets the noise.
+        adversarial_weight, discriminator_interval, jacobian_of, standardize, gan_loss,
+            real_images: As in `jarn_tf.JARN`.
+        jarn_start_fraction: Share of the run's steps before the adversarial phase.
+        pixel_scale: Factor on the pixels inside `mnist_cnn`.
+        weight_decay: L2 coefficient of all networks' kernels.
+        adaptor_trainable: False keeps J' = tanh(J).
+        discriminator_batch_norm: Batch normalisation in the discriminator.
+        augment: Random shifts of up to 4 pixels and mirror images (Madry et al., authors).
+        strategy: One of `STRATEGIES`.
+        replicas: Logical CPUs to mirror over where there is no GPU.
+        data_dir: TFDS folder; None for `TFDS_DATA_DIR`, else TFDS's default.
+    """
+
+    dataset: str
+    defense: str
+    preset: str
+    epochs: int
+    batch_size: int
+    epsilon: float
+    classifier_optimizer: Optimizer
+    adaptor_optimizer: Optimizer
+    discriminator_optimizer: Optimizer
+    network: str
+    discriminator_filters: tuple[int, ...]
+    adversarial_weight: float
+    discriminator_interval: int
+    seed: int = 0
+    train_examples: int | None = None
+    test_examples: int | None = None
+    classifier_decay: tuple[tuple[float, float], ...] = ()
+    noise_fraction: float = 1.0
+    jarn_start_fraction: float = 0.75  # Section 3, "the last few epoch (25%)"
+    jacobian_of: str = "loss"
+    standardize: bool = False
+    gan_loss: str = "minimax"
+    real_images: str = "perturbed"
+    pixel_scale: float = 1.0
+    weight_decay: float = 0.0
+    adaptor_trainable: bool = True
+    discriminator_batch_norm: bool = False
+    augment: bool = False
+    strategy: str = "mirrored"
+    replicas: int = 1
+    data_dir: str | None = None
+
+    def __post_init__(self):
+        for name, choices in (
+            ("dataset", DATASETS),
+            ("defense", DEFENSES),
+            ("preset", PRESETS),
+            ("strategy", STRATEGIES),
+            ("jacobian_of", JACOBIANS),
+            ("gan_loss", GAN_LOSSES),
+            ("real_images", REAL_IMAGES),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+        for name in ("epochs", "batch_size", "discriminator_interval", "replicas"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("train_examples", "test_examples"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        _at_least("adversarial_weight", self.adversarial_weight, 0)
+        for name in ("epsilon", "noise_fraction", "jarn_start_fraction"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:  # NaN too
+                hint = f" Did you mean {value:g}/255?" if name == "epsilon" and value > 1 else ""
+                raise ValueError(f"{name} must lie in [0, 1]. Received: {value!r}.{hint}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting under one name each, nested ones joined by a dot; JSON values."""
+        return _flat(dataclasses.asdict(self))
+
+
+def _at_least(name: str, value: float, least: int) -> None:
+    if not value >= least or value == float("inf"):
+        raise ValueError(f"{name} must be finite and at least {least}. Received: {value!r}.")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = _listed(value)
+    return flat
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(v) for v in value] if isinstance(value, tuple) else value
+
+
+_ADAM = Optimizer("adam", 1e-3)
+
+# What the paper's text says. It gives no optimizer, rate, batch size or number of epochs for
+# MNIST; those are ours. For SVHN and CIFAR-10 it points to Madry et al.: batch 128, SGD 0.1 with
+# momentum 0.9, divided by 10 at 40,000 and 60,000 of 80,000 steps, weight decay 2e-4.
+_PAPER_MNIST = dict(
+    epochs=24,  # ours
+    batch_size=128,  # ours
+    epsilon=0.3,  # Section 4.1
+    classifier_optimizer=_ADAM,  # ours
+    adaptor_optimizer=_ADAM,  # ours
+    discriminator_optimizer=_ADAM,  # ours
+    network="mnist_cnn",  # Section 4.1
+    pixel_scale=255.0,  # ours: the range of the authors' code
+    discriminator_filters=(64, 128),  # Section 4.1
+    adversarial_weight=1.0,  # Section 4.1
+    discriminator_interval=10,  # Section 4.1
+)
+_PAPER_SVHN = dict(
+    epochs=140,  # 80,000 steps of 128, Madry et al.
+    batch_size=128,  # Madry et al.
+    epsilon=8 / 255,  # Section 4.2
+    classifier_optimizer=Optimizer("sgd", 0.1, momentum=0.9),  # Madry et al.
+    classifier_decay=((0.5, 0.1), (0.75, 0.01)),  # Madry et al.
+    adaptor_optimizer=Optimizer("sgd", 1e-3, momentum=0.9),  # as the classifier's last rate; ours
+    discriminator_optimizer=Optimizer("sgd", 1e-3, momentum=0.9),  # likewise
+    network="wide_resnet",  # Section 4.2
+    weight_decay=2e-4,  # Madry et al.
+    augment=True,  # Madry et al.
+    discriminator_filters=(16, 32, 64, 128, 256),  # Section 4.2
+    adversarial_weight=5.0,  # Section 4.2
+    discriminator_interval=20,  # Section 4.2
+)
+_PAPER_CIFAR10 = _PAPER_SVHN | dict(
+    epochs=205,  # 80,000 steps of 128, Madry et al.
+    discriminator_filters=(32, 64, 128, 256, 512),  # Section 4.3
+    adversarial_weight=1.0,  # Section 4.3
+)
+_PAPER = {
+    "digits": _PAPER_MNIST,  # not in the paper
+    "mnist": _PAPER_MNIST,
+    "svhn": _PAPER_SVHN,
+    "cifar10": _PAPER_CIFAR10,
+}
+
+# What the authors' released CIFAR-10 code does and the paper does not say.
+_AUTHORS = dict(
+    jacobian_of="softmax",
+    standardize=True,
+    discriminator_batch_norm=True,
+    batch_size=64,
+    jarn_start_fraction=0.875,  # 140,000 of 160,000 steps
+)
+
+# What measures best: ours.
+_RECOMMENDED = dict(
+    jacobian_of="logit",
+    gan_loss="non_saturating",
+    real_images="clean",
+    noise_fraction=0.5,
+    jarn_start_fraction=0.25,
+    discriminator_interval=2,
+    adaptor_trainable=False,
+    pixel_scale=1.0,
+)
+_OF_PRESET: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {name: {} for name in DATASETS},
+    "authors": {
+        "digits": _AUTHORS,
+        "mnist": _AUTHORS,
+        "svhn": _AUTHORS,
+        "cifar10": _AUTHORS,
+    },
+    "recommended": {
+        "digits": _RECOMMENDED,
+        "mnist": _RECOMMENDED
+        | dict(
+            epochs=8,
+            adversarial_weight=0.05,
+            discriminator_filters=(32, 64),
+            discriminator_optimizer=Optimizer("adam", 5e-4),
+        ),
+        "svhn": _RECOMMENDED,
+        "cifar10": _RECOMMENDED,
+    },
+}
+
+
+def preset(
+    dataset: str = "digits",
+    defense: str = "jarn",
+    name: str = "recommended",
+    **changes: Any,
+) -> Config:
+    """The preset's configuration for a dataset and a defense.
+
+    Args:
+        dataset: One of `DATASETS`.
+        defense: One of `DEFENSES`.
+        name: `"paper"`: what the paper's text says. `"authors"`: what their released code does
+            beyond it. `"recommended"`: what measures best.
+        **changes: Fields of `Config` to set otherwise.
+
+    Raises:
+        ValueError: An unknown name or a value out of range.
+    """
+    for given, choices, what in ((dataset, DATASETS, "dataset"), (name, PRESETS, "preset")):
+        if given not in choices:
+            raise ValueError(f"{what} must be one of {', '.join(choices)}. Received: {given!r}.")
+    values = _PAPER[dataset] | _OF_PRESET[name][dataset]
+    return Config(**{**values, **changes, "dataset": dataset, "defense": defense, "preset": name})

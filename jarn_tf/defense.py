@@ -1,0 +1,241 @@
+"""The base of every defense: a Keras classifier trained on perturbed images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from jarn_tf import checks, losses
+from jarn_tf.randomness import BatchSlice
+
+Perturbation = Callable[[keras.Model, tf.Tensor, tf.Tensor, BatchSlice], tf.Tensor]
+
+
+@keras.saving.register_keras_serializable("jarn_tf")
+class Defense(keras.Model):
+    """Trains `classifier` on perturbed images with the cross-entropy (Eq. 1, Eq. 3).
+
+    With no perturbation it is standard training, with `attacks.UniformNoise` the paper's Uniform
+    Noise baseline. Subclasses add a regulariser. Everything else is as for any Keras classifier:
+    `call` returns the classifier's logits, so `evaluate`, `predict`, metrics and callbacks work.
+
+    Args:
+        classifier: Built Keras model from float images [batch, height, width, channels] in
+            [0, 1] to logits [batch, classes].
+        perturb: What is done to a training batch, a function of (classifier, images, labels,
+            `BatchSlice`) to images; None leaves the images as they are.
+        seed: Seed of the perturbation; noise is a pure function of (seed, step).
+
+    Raises:
+        ValueError: The classifier is not built or does not return [batch, classes]; in training:
+            images that are not floating point or not in [0, 1], labels that do not fit, or a
+            loss that is not finite (the step is named and the weights are left as they were).
+    """
+
+    #: Names of the kinds of step, each compiled by itself.
+    CLASSIFIER = "classifier"
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        perturb: Perturbation | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        checks.classifier(classifier)
+        self.classifier = classifier
+        self.perturb = perturb
+        self.seed = seed
+        #: Metrics of a subclass's regulariser, reported on the steps that it runs on.
+        self.regularizer_metrics: list[keras.metrics.Metric] = []
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.classifier(images, training=training)
+
+    def compile(
+        self,
+        classifier_optimizer: str | keras.optimizers.Optimizer = "adam",
+        metrics: Sequence | None = ("accuracy",),
+        weighted_metrics: Sequence | None = None,
+        run_eagerly: bool = False,
+    ) -> None:
+        """Configures training.
+
+        Args:
+            classifier_optimizer: Optimizer of the classifier (rate alpha in the paper).
+            metrics: As in `keras.Model.compile`, of labels and logits.
+            weighted_metrics: As in `keras.Model.compile`.
+            run_eagerly: Whether steps run eagerly, for debugging.
+        """
+        self.classifier_optimizer = self._build_optimizer(classifier_optimizer, self.classifier)
+        super().compile(
+            optimizer=self.classifier_optimizer,
+            loss=losses.CrossEntropy(),
+            metrics=None if metrics is None else list(metrics),
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+        )
+
+    def _build_optimizer(
+        self, optimizer: str | keras.optimizers.Optimizer, network: keras.Model
+    ) -> keras.optimizers.Optimizer:
+        """The optimizer with slots for one network's variables.
+
+        Built here and not at the first step: restoring a checkpoint needs the slots, and under a
+        strategy they must be made in its scope.
+        """
+        with self.distribute_strategy.scope():
+            optimizer = keras.optimizers.get(optimizer)
+            optimizer.build(network.trainable_variables)
+        return optimizer
+
+    # Training
+
+    def kind_of_step(self, step: int) -> str:
+        """The kind of training step number `step`, counted from 0."""
+        del step
+        return self.CLASSIFIER
+
+    def train_step(self, data: Any, kind: str = CLASSIFIER) -> dict[str, tf.Tensor]:
+        """One step of plain training on perturbed images; the classifier alone moves."""
+        del kind
+        images, labels, weights = self._checked_batch(data)
+        batch = self._slice(images)
+        images = self._perturbed(images, labels, batch)
+        with tf.GradientTape() as tape:
+            logits = self.classifier(images, training=True)
+            loss = self._classification_loss(labels, logits, weights, batch)
+        self._check_finite(batch.step, loss)
+        theta = self.classifier.trainable_variables
+        self.classifier_optimizer.apply(tape.gradient(loss, theta), theta)
+        return self._record(images, labels, logits, weights)
+
+    def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        if labels.shape.rank == 2 and labels.shape[-1] == 1:
+            labels = tf.squeeze(labels, -1)  # as Keras's own sparse losses accept them
+        classes = self.classifier.output_shape[-1]
+        checks.static(images, labels, classes)
+        checks.values(images, labels, classes)
+        return tf.cast(images, self.classifier.compute_dtype), labels, weights
+
+    def _slice(self, images: tf.Tensor) -> BatchSlice:
+        step = tf.cast(self.classifier_optimizer.iterations.value, tf.int32)
+        return BatchSlice.of(images, self.seed, step)
+
+    def _perturbed(self, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice) -> tf.Tensor:
+        if self.perturb is None:
+            return images
+        return tf.stop_gradient(self.perturb(self.classifier, images, labels, batch))
+
+    def _classification_loss(
+        self, labels: tf.Tensor, logits: tf.Tensor, weights: Any, batch: BatchSlice
+    ) -> tf.Tensor:
+        """This replica's share of L_cls and of the classifier's own regularisation losses."""
+        per_image = losses.cross_entropy(labels, logits)
+        if weights is not None:
+            per_image *= tf.cast(weights, per_image.dtype)
+        return batch.mean(per_image) + self._regularization(self.classifier)
+
+    def _regularization(self, network: keras.Model) -> tf.Tensor:
+        """This replica's share of the losses that a network's layers add (weight decay)."""
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        return tf.add_n([*network.losses, tf.constant(0.0)]) / replicas
+
+    def _check_finite(self, step: tf.Tensor, loss: tf.Tensor) -> None:
+        checks.require(
+            tf.math.is_finite(loss),
+            "the loss is not finite (", loss, ") at step ", step, ". Training stopped before this "
+            "step's update. Lower the learning rate or the weight of the regulariser.",
+        )  # fmt: skip
+
+    def _record(
+        self, images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: Any
+    ) -> dict[str, tf.Tensor]:
+        """Updates loss and metrics of the classifier, and returns their values by name."""
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(losses.cross_entropy(labels, logits), sample_weight=weights)
+        results = self.compute_metrics(images, labels, logits, sample_weight=weights)
+        for metric in self.regularizer_metrics:
+            del results[metric.name]
+        return results
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, labels, weights = self._checked_batch(data)
+        return self._record(images, labels, self(images, training=False), weights)
+
+    # Compilation
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Compiles each kind of step by itself and picks one on the host before each step.
+
+        A condition inside one compiled step is no way out: under `MirroredStrategy` TensorFlow
+        refuses an optimizer inside `tf.cond`, and gradients masked to zero would still move the
+        optimizer's moments.
+        """
+        if self.train_function is not None and not force:
+            return
+        compiled = functools.cache(
+            lambda kind: self._compiled(functools.partial(self.train_step, kind=kind))
+        )
+
+        def train_function(iterator):
+            step = int(tf.convert_to_tensor(self.classifier_optimizer.iterations.value))
+            return compiled(self.kind_of_step(step))(iterator)
+
+        self.train_function = train_function
+
+    def make_test_function(self, force: bool = False) -> None:
+        if self.test_function is None or force:
+            self.test_function = self._compiled(self.test_step)
+
+    def _compiled(self, step_function: Callable) -> Callable:
+        """A function from an iterator to the metrics after one step of its next batch."""
+
+        @tf.autograph.experimental.do_not_convert
+        def one_step(iterator):
+            names = self.distribute_strategy.run(step_function, args=(iterator.get_next(),))
+            # Read here, where the metrics of all replicas are summed, not inside each replica.
+            results = self.get_metrics_result()
+            return {name: results[name] for name in names}
+
+        compiled = one_step if self.run_eagerly else tf.function(one_step, reduce_retracing=True)
+
+        def function(iterator):
+            with checks.as_value_error():
+                return compiled(iterator)
+
+        return function
+
+    # Saving
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "classifier": serialize(self.classifier),
+            "perturb": serialize(self.perturb),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Defense:
+        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+
+    #: Arguments of `compile` that are optimizers.
+    OPTIMIZERS: tuple[str, ...] = ("classifier_optimizer",)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {name: serialize(getattr(self, name)) for name in self.OPTIMIZERS}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})

@@ -1,0 +1,346 @@
+"""A whole run: `train` and `evaluate`, all that the launch binaries call."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import jarn_tf
+from jarn_tf import attacks, callbacks, data, evaluation, networks
+from jarn_tf.config import Config
+from jarn_tf.defense import Defense
+from jarn_tf.evaluation import Attack
+from jarn_tf.files import write_atomically, write_json
+from jarn_tf.jarn import JARN
+
+#: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
+_SHOWN = 16
+_ATTACKED_EACH_EPOCH = 500
+
+
+def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
+    """Trains a run to its end, or continues it, and writes what it found into `workdir`.
+
+    The files are `config.json`, `history.csv`, `train/` and `validation/` (TensorBoard),
+    `checkpoints/`, `model.keras`, `classifier.keras`, `figures/jacobians.png` and
+    `evaluation.json`. The same call on an unfinished folder continues it and ends with the
+    weights of an unbroken run; on a finished folder it trains nothing.
+
+    Args:
+        config: The run.
+        workdir: Its folder; made if missing.
+
+    Returns:
+        The rows of `evaluation.json`: clean, FGSM and PGD-40 accuracy on the test images.
+
+    Raises:
+        ValueError: The folder holds another configuration, the batch is larger than the dataset,
+            or training failed (not a finite loss).
+        FileNotFoundError: The dataset is not there and cannot be fetched.
+        OSError: The folder cannot be written.
+    """
+    workdir = pathlib.Path(workdir)
+    _refuse_other_config(config, workdir)
+    _refuse_unwritable(workdir)
+    strategy = make_strategy(config.strategy, config.replicas)
+    dataset = data.load(
+        config.dataset, config.data_dir, config.train_examples, config.test_examples
+    )
+    if config.batch_size > len(dataset.train):
+        raise ValueError(
+            f"The batch is larger than the training set. Received: batch_size={config.batch_size} "
+            f"and {len(dataset.train)} training images. Use a smaller --batch_size."
+        )
+    steps_per_epoch = len(dataset.train) // config.batch_size
+    total_steps = config.epochs * steps_per_epoch
+
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        model = build_model(config, dataset.image_shape, dataset.classes, total_steps)
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", {"config": config.as_dict(), "versions": _versions()})
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=model), str(workdir / "checkpoints"), max_to_keep=2
+    )
+    epoch = _restore_newest(manager)
+    if epoch == config.epochs:
+        print(f"{workdir} is finished: {epoch} of {epoch} epochs are trained.")
+    else:
+        if epoch:
+            print(f"Continuing {workdir} after {epoch} of {config.epochs} epochs.")
+        _fit(model, config, dataset, manager, workdir, epoch, steps_per_epoch)
+    return _finish(model, config, dataset, workdir)
+
+
+def build_model(
+    config: Config, image_shape: tuple[int, int, int], classes: int, total_steps: int
+) -> Defense:
+    """The compiled model of a run; call it in the strategy's scope."""
+    if config.network == "mnist_cnn":
+        classifier = networks.mnist_cnn(
+            image_shape, classes, config.pixel_scale, config.weight_decay
+        )
+    else:
+        classifier = networks.wide_resnet(image_shape, classes, weight_decay=config.weight_decay)
+    rate = config.classifier_optimizer.learning_rate
+    boundaries = [round(fraction * total_steps) for fraction, _ in config.classifier_decay]
+    if boundaries:
+        factors = [1.0, *(factor for _, factor in config.classifier_decay)]
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+            boundaries, [rate * factor for factor in factors]
+        )
+    classifier_optimizer = _optimizer(config.classifier_optimizer, rate)
+    perturb = None
+    if config.defense != "standard":
+        perturb = attacks.UniformNoise(config.epsilon, config.noise_fraction)
+    if config.defense != "jarn":
+        model = Defense(classifier, perturb=perturb, seed=config.seed)
+        model.compile(classifier_optimizer)
+        return model
+    model = JARN(
+        classifier,
+        networks.adaptor(image_shape, config.adaptor_trainable, config.weight_decay),
+        networks.discriminator(
+            image_shape,
+            config.discriminator_filters,
+            config.discriminator_batch_norm,
+            config.weight_decay,
+        ),
+        adversarial_weight=config.adversarial_weight,
+        discriminator_interval=config.discriminator_interval,
+        start_step=round(config.jarn_start_fraction * total_steps),
+        perturb=perturb,
+        seed=config.seed,
+        jacobian_of=config.jacobian_of,
+        standardize=config.standardize,
+        gan_loss=config.gan_loss,
+        real_images=config.real_images,
+    )
+    model.compile(
+        classifier_optimizer,
+        _optimizer(config.adaptor_optimizer, config.adaptor_optimizer.learning_rate),
+        _optimizer(config.discriminator_optimizer, config.discriminator_optimizer.learning_rate),
+    )
+    return model
+
+
+def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of a run.
+
+    Args:
+        name: `"mirrored"`: all GPUs, or `replicas` logical CPUs where there is none.
+            `"multi_worker"`: the workers of the variable `TF_CONFIG`. `"none"`: one device.
+        replicas: Logical CPUs.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if tf.config.list_physical_devices("GPU"):
+        return tf.distribute.MirroredStrategy()
+    if replicas > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        logical = [tf.config.LogicalDeviceConfiguration()] * replicas
+        if tf.config.get_logical_device_configuration(cpu) != logical:
+            tf.config.set_logical_device_configuration(cpu, logical)
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+
+
+def evaluate(
+    classifier: keras.Model,
+    split: data.Split,
+    dataset: str,
+    list_of_attacks: Sequence[Attack],
+    output: str | os.PathLike,
+) -> list[dict]:
+    """Attacks a classifier on every image of a split and writes `evaluation.json` into `output`.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits.
+        split: The images.
+        dataset: Name of the dataset, for the record.
+        list_of_attacks: The attacks; clean accuracy comes first by itself.
+        output: Folder of `evaluation.json`; made if missing.
+
+    Returns:
+        The rows of `evaluation.json`, see `evaluation.robustness`.
+    """
+    output = pathlib.Path(output)
+    images, labels = split.floats, split.labels
+    rows = evaluation.robustness(
+        classifier, images, labels, [Attack("clean", 0.0), *list_of_attacks]
+    )
+    correlation = {
+        of: evaluation.jacobian_image_correlation(classifier, images, labels, of)
+        for of in ("loss", "logit")
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(
+        output / "evaluation.json",
+        {
+            "dataset": dataset,
+            "examples": len(split),
+            "attacks": rows,
+            "jacobian_image_correlation": correlation,
+            "versions": _versions(),
+        },
+    )
+    return rows
+
+
+def table(rows: Sequence[dict]) -> str:
+    """Rows of `evaluation.json` as a text table; epsilon with all its digits."""
+    lines = [f"{'attack':<18}{'epsilon':>10}{'restarts':>10}{'accuracy':>10}{'seconds':>10}"]
+    for row in rows:
+        epsilon = f"{row['epsilon']:.6g}" if row["steps"] else "-"
+        restarts = row["restarts"] or "-"
+        lines.append(
+            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{row['accuracy']:>10.2%}"
+            f"{row['seconds']:>10.1f}"
+        )
+    return "\n".join(lines)
+
+
+def _optimizer(settings, rate) -> keras.optimizers.Optimizer:
+    if settings.name == "adam":
+        return keras.optimizers.Adam(rate)
+    return keras.optimizers.SGD(rate, momentum=settings.momentum)
+
+
+def _fit(
+    model: Defense,
+    config: Config,
+    dataset: data.Dataset,
+    manager: tf.train.CheckpointManager,
+    workdir: pathlib.Path,
+    epoch: int,
+    steps_per_epoch: int,
+) -> None:
+    attacked = dataset.validation.first(_ATTACKED_EACH_EPOCH)
+    shown = dataset.validation.first(_SHOWN)
+    model.fit(
+        data.training_batches(
+            dataset.train,
+            config.batch_size,
+            config.seed,
+            epoch * steps_per_epoch,
+            config.epochs * steps_per_epoch,
+            config.augment,
+        ),
+        validation_data=data.batches(dataset.validation, config.batch_size),
+        initial_epoch=epoch,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        shuffle=False,  # the batches come shuffled
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[
+            callbacks.RobustAccuracy(
+                attacked.floats, attacked.labels, Attack("pgd10", config.epsilon)
+            ),
+            callbacks.TensorBoard(workdir, shown.floats, shown.labels),
+            callbacks.HistoryFile(workdir / "history.csv"),
+            callbacks.CheckpointEachEpoch(manager),
+        ],
+    )
+
+
+def _restore_newest(manager: tf.train.CheckpointManager) -> int:
+    """Restores the newest checkpoint that can be read; returns the epochs behind it."""
+    for path in reversed(manager.checkpoints):
+        try:
+            manager.checkpoint.restore(path).assert_existing_objects_matched()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            print(f"Checkpoint {path} cannot be read ({reason}); trying the one before.")
+            continue
+        return int(path.rsplit("-", 1)[1])
+    return 0
+
+
+def _finish(
+    model: Defense, config: Config, dataset: data.Dataset, workdir: pathlib.Path
+) -> list[dict]:
+    """Writes what is not there yet: models, figure, evaluation."""
+    for name, network in (("model.keras", model), ("classifier.keras", model.classifier)):
+        if not (workdir / name).exists():
+            write_atomically(workdir / name, network.save)
+    figure = workdir / "figures" / "jacobians.png"
+    if not figure.exists():
+        figure.parent.mkdir(exist_ok=True)
+        shown = dataset.test.first(_SHOWN)
+        pictures = evaluation.jacobian_pictures(model, shown.floats, shown.labels)
+        title = f"{config.dataset}, {config.defense}, preset {config.preset}, seed {config.seed}"
+        write_atomically(
+            figure,
+            lambda path: evaluation.jacobian_figure(path, pictures, shown.labels, title),
+        )
+    if not (workdir / "evaluation.json").exists():
+        wanted = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
+        evaluate(model.classifier, dataset.test, config.dataset, wanted, workdir)
+    rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
+    print(f"\nAccuracy on {len(dataset.test)} test images\n{table(rows)}\n")
+    print(f"Figure:      {figure}\nTensorBoard: tensorboard --logdir {workdir}")
+    return rows
+
+
+def _refuse_other_config(config: Config, workdir: pathlib.Path) -> None:
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    there = read_config(workdir)
+    here = config.as_dict()
+    changed = [
+        f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
+        for name in here | there
+        if name != "data_dir" and there.get(name) != here.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"{workdir} holds a run of another configuration. Different: {', '.join(changed)}. "
+            "Name another --workdir, or the settings of that run."
+        )
+
+
+def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
+    """The flat settings that a run's `config.json` holds. ValueError if it cannot be read."""
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        return json.loads(path.read_text())["config"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{workdir} holds no readable run ({error}). Name the --workdir of a run."
+        ) from None
+
+
+def _refuse_unwritable(workdir: pathlib.Path) -> None:
+    """Finds out before the work, without writing, whether the folder can be written."""
+    existing = workdir
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{workdir} cannot be written: {existing} is no folder that this user can write to. "
+            "Name another --workdir."
+        )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "jarn_tf": jarn_tf.__version__,
+        "python": sys.version.split()[0],
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+

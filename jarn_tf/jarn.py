@@ -1,0 +1,242 @@
+"""Algorithm 1: Jacobian Adversarially Regularized Networks (Chan et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from jarn_tf import checks, losses
+from jarn_tf.defense import Defense, Perturbation
+from jarn_tf.jacobian import JacobianOf, logits_and_jacobian
+from jarn_tf.metrics import SeldomMean
+
+
+@keras.saving.register_keras_serializable("jarn_tf")
+class JARN(Defense):
+    """Trains a classifier whose adapted Jacobians fool a discriminator into taking them for images.
+
+        x <- x + noise                                          line 4
+        L_cls = cross-entropy of f_cls(x)                       line 5, Eq. 5
+        J     = gradient of L_cls with respect to x             line 6, Eq. 6
+        J'    = f_apt(J)                                        line 7, Eq. 7
+        L_adv = log f_disc(x) + log(1 - f_disc(J'))             line 8, Eq. 9
+        classifier and adaptor descend, discriminator ascends   lines 9 to 11, Eq. 10 to 12
+
+    Example:
+        model = JARN(classifier, adaptor, discriminator, perturb=attacks.UniformNoise(0.3))
+        model.compile("adam", "adam", "adam")
+        model.fit(images, labels, epochs=5)
+
+    The one trap: a discriminator with batch normalisation has to see real and adapted images in
+    one batch, else it tells the two apart by their statistics. It then runs on both at every step.
+
+    Args:
+        classifier: f_cls, built, from images in [0, 1] to logits [batch, classes].
+        adaptor: f_apt, built, from Jacobians to images of the same shape.
+        discriminator: f_disc, built, from images to a logit [batch, 1]; f_disc = sigmoid(logit).
+        adversarial_weight: lambda_adv of Eq. 10, at least 0.
+        discriminator_interval: The discriminator learns at steps 0, k, 2k, ... of the adversarial
+            phase (Section 4.1: every 10 iterations on MNIST, 4.2 and 4.3: every 20).
+        start_step: First step of the adversarial phase; before it the classifier alone trains, at
+            the cost of plain training (Section 3: JARN in the last 25 % of the epochs suffices).
+        perturb: Perturbation of the training images (line 4); None for none.
+        seed: Seed of the perturbation.
+        jacobian_of: What J is the gradient of. "loss" is Eq. 6. "softmax", the label's
+            probability, is what the authors' released code differentiates. "logit", the label's
+            logit, does not vanish where the classifier is sure: it is what makes a gain that
+            stronger attacks confirm (README, results).
+        standardize: Shift to zero mean and scale to unit L2 norm J before the adaptor, and
+            everything before the discriminator. Not in the paper; the authors' released code does
+            it. It masks gradients: where J is tiny the division blows the logits up.
+        gan_loss: "minimax" is Eq. 9. "non_saturating": classifier and adaptor descend on
+            -log f_disc(J') instead, whose gradient survives a discriminator that is ahead.
+        real_images: What the discriminator is shown as real: "perturbed" (Algorithm 1) or "clean"
+            images, so that J' need not imitate the noise.
+
+    Raises:
+        ValueError: Networks that do not fit each other, options out of range; in training as
+            `Defense`.
+
+    Reference: https://openreview.net/forum?id=Hke0V1rKPS
+    """
+
+    ADVERSARIAL = "adversarial"
+    ADVERSARIAL_AND_DISCRIMINATOR = "adversarial and discriminator"
+    OPTIMIZERS = ("classifier_optimizer", "adaptor_optimizer", "discriminator_optimizer")
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        adaptor: keras.Model,
+        discriminator: keras.Model,
+        adversarial_weight: float = 1.0,
+        discriminator_interval: int = 10,
+        start_step: int = 0,
+        perturb: Perturbation | None = None,
+        seed: int = 0,
+        jacobian_of: JacobianOf = "loss",
+        standardize: bool = False,
+        gan_loss: Literal["minimax", "non_saturating"] = "minimax",
+        real_images: Literal["perturbed", "clean"] = "perturbed",
+        **kwargs: Any,
+    ):
+        super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
+        image_shape = tuple(classifier.input_shape[1:])
+        checks.fits_images("adaptor", adaptor, image_shape, image_shape)
+        checks.fits_images("discriminator", discriminator, image_shape, (1,))
+        checks.weight("adversarial_weight", adversarial_weight)
+        checks.positive_integer("discriminator_interval", discriminator_interval)
+        checks.one_of("jacobian_of", jacobian_of, ("loss", "softmax", "logit"))
+        checks.one_of("gan_loss", gan_loss, ("minimax", "non_saturating"))
+        checks.one_of("real_images", real_images, ("perturbed", "clean"))
+        self.adaptor = adaptor
+        self.discriminator = discriminator
+        self.adversarial_weight = adversarial_weight
+        self.discriminator_interval = discriminator_interval
+        self.start_step = start_step
+        self.jacobian_of = jacobian_of
+        self.standardize = standardize
+        self.gan_loss = gan_loss
+        self.real_images = real_images
+        self._couples_images = any(
+            isinstance(layer, keras.layers.BatchNormalization)
+            for layer in discriminator._flatten_layers()
+        )
+        self.regularizer_metrics = [
+            SeldomMean("adversarial_loss"),
+            SeldomMean("discriminator_real_accuracy"),
+            SeldomMean("discriminator_adapted_accuracy"),
+        ]
+
+    def compile(
+        self,
+        classifier_optimizer: str | keras.optimizers.Optimizer = "adam",
+        adaptor_optimizer: str | keras.optimizers.Optimizer = "adam",
+        discriminator_optimizer: str | keras.optimizers.Optimizer = "adam",
+        metrics: Sequence | None = ("accuracy",),
+        weighted_metrics: Sequence | None = None,
+        run_eagerly: bool = False,
+    ) -> None:
+        """Configures training; the three rates are alpha, beta and gamma of Algorithm 1.
+
+        Raises:
+            ValueError: One optimizer object given for two networks.
+        """
+        given = (classifier_optimizer, adaptor_optimizer, discriminator_optimizer)
+        objects = [id(o) for o in given if not isinstance(o, (str, dict))]
+        if len(set(objects)) < len(objects):
+            raise ValueError(
+                "Each network needs an optimizer of its own. Received one object for two of "
+                "classifier_optimizer, adaptor_optimizer, discriminator_optimizer."
+            )
+        self.adaptor_optimizer = self._build_optimizer(adaptor_optimizer, self.adaptor)
+        self.discriminator_optimizer = self._build_optimizer(
+            discriminator_optimizer, self.discriminator
+        )
+        super().compile(classifier_optimizer, metrics, weighted_metrics, run_eagerly)
+
+    def kind_of_step(self, step: int) -> str:
+        if step < self.start_step:
+            return self.CLASSIFIER
+        if (step - self.start_step) % self.discriminator_interval:
+            return self.ADVERSARIAL
+        return self.ADVERSARIAL_AND_DISCRIMINATOR
+
+    def train_step(self, data: Any, kind: str = ADVERSARIAL_AND_DISCRIMINATOR) -> dict:
+        """One training iteration of Algorithm 1, of one of the three kinds of `kind_of_step`."""
+        if kind == self.CLASSIFIER:
+            return super().train_step(data)
+        learns = kind == self.ADVERSARIAL_AND_DISCRIMINATOR
+        theta = self.classifier.trainable_variables
+        psi = self.adaptor.trainable_variables
+        phi = self.discriminator.trainable_variables
+
+        clean, labels, weights = self._checked_batch(data)  # line 3
+        batch = self._slice(clean)
+        images = self._perturbed(clean, labels, batch)  # line 4
+        real = images if self.real_images == "perturbed" else clean
+
+        with tf.GradientTape(persistent=True) as tape:
+            logits, jacobian = logits_and_jacobian(
+                self.classifier, images, labels, self.jacobian_of, training=True
+            )  # line 6
+            classification_loss = self._classification_loss(labels, logits, weights, batch)  # 5
+            adapted = self.adapt(jacobian, training=True)  # line 7
+            real_logits, adapted_logits = self._discriminate(real, adapted, learns)
+            generator_loss = batch.mean(losses.generator_loss(adapted_logits, self.gan_loss))
+            adaptor_decay = self._regularization(self.adaptor)
+            if learns:
+                pairs = losses.adversarial_loss(real_logits, adapted_logits)  # line 8
+                discriminator_loss = self._regularization(self.discriminator) - batch.mean(pairs)
+        self._check_finite(batch.step, classification_loss + generator_loss)
+
+        # L_adv reaches theta and psi through J' alone, so the discriminator is crossed once.
+        toward_image = tape.gradient(generator_loss, adapted)
+        theta_gradients = tape.gradient(
+            [classification_loss, adapted],
+            theta,
+            output_gradients=[None, self.adversarial_weight * toward_image],
+        )
+        psi_gradients = tape.gradient(
+            [adaptor_decay, adapted], psi, output_gradients=[None, toward_image]
+        )
+        phi_gradients = tape.gradient(discriminator_loss, phi) if learns else None
+        del tape
+
+        self.classifier_optimizer.apply(theta_gradients, theta)  # line 9, (5a)
+        self.adaptor_optimizer.apply(psi_gradients, psi)  # line 10, (5b)
+        if learns:
+            self.discriminator_optimizer.apply(phi_gradients, phi)  # line 11, (5c)
+            self._record_game(pairs, real_logits, adapted_logits)
+        results = self._record(images, labels, logits, weights)
+        return results | {metric.name: metric.result() for metric in self.regularizer_metrics}
+
+    def adapt(self, jacobian: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """J' = f_apt(J) (Eq. 7), of the shape of the images."""
+        if self.standardize:
+            jacobian = losses.standardize(jacobian)
+        return self.adaptor(jacobian, training=training)
+
+    def _discriminate(
+        self, real: tf.Tensor, adapted: tf.Tensor, learns: bool
+    ) -> tuple[tf.Tensor | None, tf.Tensor]:
+        """Discriminator logits [batch] of real images and of adapted Jacobians.
+
+        On a step on which the discriminator does not learn, the real images have no gradient to
+        give and are left out (None), unless batch normalisation couples them to J'; and what the
+        pass would change in the discriminator (moving averages) is thrown away.
+        """
+        if self.standardize:
+            real, adapted = losses.standardize(real), losses.standardize(adapted)
+        with contextlib.nullcontext() if learns else keras.StatelessScope():
+            if self._couples_images:
+                both = self.discriminator(tf.concat([real, adapted], axis=0), training=True)
+                real_logits, adapted_logits = tf.split(both[:, 0], 2)
+                return real_logits, adapted_logits
+            adapted_logits = self.discriminator(adapted, training=True)[:, 0]
+            real_logits = self.discriminator(real, training=True)[:, 0] if learns else None
+        return real_logits, adapted_logits
+
+    def _record_game(self, pairs: tf.Tensor, real: tf.Tensor, adapted: tf.Tensor) -> None:
+        loss, real_accuracy, adapted_accuracy = self.regularizer_metrics
+        loss.update_state(pairs)
+        real_accuracy.update_state(real > 0)
+        adapted_accuracy.update_state(adapted <= 0)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return super().get_config() | {
+            "adaptor": serialize(self.adaptor),
+            "discriminator": serialize(self.discriminator),
+            "adversarial_weight": self.adversarial_weight,
+            "discriminator_interval": self.discriminator_interval,
+            "start_step": self.start_step,
+            "jacobian_of": self.jacobian_of,
+            "standardize": self.standardize,
+            "gan_loss": self.gan_loss,
+            "real_images": self.real_images,
+        }

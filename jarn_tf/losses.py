@@ -1,0 +1,84 @@
+"""Losses on logits: cross-entropy (Eq. 5), the adversarial loss (Eq. 9), the margin.
+
+Every function returns one value per image, so that the caller decides how to average and no
+result depends on how a batch is split over replicas.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Labels as one-hot rows [batch, classes]; rows are passed through, integers encoded."""
+    if labels.shape.rank == 2:
+        return tf.cast(labels, logits.dtype)
+    return tf.one_hot(tf.cast(labels, tf.int32), logits.shape[-1], dtype=logits.dtype)
+
+
+def of_target(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """The output [batch] of each image's labelled class."""
+    return tf.reduce_sum(one_hot(labels, outputs) * outputs, axis=-1)
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """L_cls per image: -y^T log softmax(logits) (Eq. 5, Algorithm 1 line 5)."""
+    return tf.nn.softmax_cross_entropy_with_logits(one_hot(labels, logits), logits)
+
+
+def margin(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Largest wrong logit minus the right one: positive exactly where the image is misclassified.
+
+    The loss of Carlini & Wagner (2017). Unlike cross-entropy its gradient does not vanish on a
+    classifier that is sure of itself, so an attack that climbs it sees through large logits.
+    """
+    target = one_hot(labels, logits)
+    wrong = tf.reduce_max(tf.where(target > 0.5, logits.dtype.min, logits), axis=-1)
+    return wrong - of_target(labels, logits)
+
+
+def adversarial_loss(real_logits: tf.Tensor, adapted_logits: tf.Tensor) -> tf.Tensor:
+    """L_adv per pair: log f_disc(x) + log(1 - f_disc(J')) (Eq. 9, Algorithm 1 line 8).
+
+    Args:
+        real_logits: Discriminator logits [batch] of images; f_disc = sigmoid(logit).
+        adapted_logits: Discriminator logits [batch] of adapted Jacobians.
+
+    Returns:
+        Values [batch], at most 0. The discriminator maximises their mean. A discriminator that
+        cannot tell the two apart (logit 0) gives -log 4, the constant of Theorem 3.1.
+    """
+    return -tf.nn.softplus(-real_logits) + generator_loss(adapted_logits, "minimax")
+
+
+def generator_loss(adapted_logits: tf.Tensor, gan_loss: str) -> tf.Tensor:
+    """What classifier and adaptor minimise, per image: the part of L_adv that J' reaches.
+
+    Args:
+        adapted_logits: Discriminator logits [batch] of adapted Jacobians.
+        gan_loss: `"minimax"`: log(1 - f_disc(J')), as in Eq. 9. `"non_saturating"`:
+            -log f_disc(J') (Goodfellow et al., 2014), whose gradient does not vanish while the
+            discriminator is ahead.
+    """
+    if gan_loss == "minimax":
+        return -tf.nn.softplus(adapted_logits)
+    return tf.nn.softplus(-adapted_logits)
+
+
+def standardize(images: tf.Tensor) -> tf.Tensor:
+    """Each image shifted to zero mean and scaled to unit L2 norm, as the authors' code does."""
+    axes = list(range(1, images.shape.rank))
+    centred = images - tf.reduce_mean(images, axis=axes, keepdims=True)
+    return tf.math.l2_normalize(centred, axis=axes)
+
+
+@keras.saving.register_keras_serializable("jarn_tf")
+class CrossEntropy(keras.losses.Loss):
+    """L_cls (Eq. 5) as a Keras loss: logits, and integer or one-hot labels alike."""
+
+    def __init__(self, name: str = "cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return cross_entropy(y_true, y_pred)

@@ -1,0 +1,8 @@
+"""The paper's networks as plain Keras models; any other that fits serves as well."""
+
+from jarn_tf.networks.adaptor import adaptor
+from jarn_tf.networks.discriminator import discriminator
+from jarn_tf.networks.mnist_cnn import mnist_cnn
+from jarn_tf.networks.wide_resnet import wide_resnet
+
+__all__ = ["adaptor", "discriminator", "mnist_cnn", "wide_resnet"]

@@ -1,0 +1,63 @@
+"""Random numbers that are a pure function of (seed, step), however a batch is split.
+
+Each replica of a `tf.distribute` strategy sees one slice of the global batch. A `BatchSlice`
+draws for the global batch and hands out the rows of its slice, so that one replica and several
+train on the same noise, and a resumed run continues exactly without saving random state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSlice:
+    """Where this replica's rows lie in the global batch of one training step.
+
+    Attributes:
+        seed: The run's seed.
+        step: The training step, an integer tensor.
+        start: Index of this replica's first row in the global batch.
+        size: Rows of this replica.
+        total: Rows of the global batch.
+    """
+
+    seed: int
+    step: tf.Tensor
+    start: tf.Tensor
+    size: tf.Tensor
+    total: tf.Tensor
+
+    @classmethod
+    def of(cls, images: tf.Tensor, seed: int, step: tf.Tensor) -> BatchSlice:
+        """The slice that `images` are, called in a replica context or outside any strategy."""
+        size = tf.shape(images)[0]
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync == 1:
+            return cls(seed, step, tf.constant(0), size, size)
+        index = tf.cast(replica.replica_id_in_sync_group, tf.int32)
+        # Float, because the collective operations of several backends take nothing else.
+        mine = tf.one_hot(index, replica.num_replicas_in_sync) * tf.cast(size, tf.float32)
+        sizes = tf.cast(replica.all_reduce(tf.distribute.ReduceOp.SUM, mine), tf.int32)
+        return cls(seed, step, tf.reduce_sum(sizes[:index]), size, tf.reduce_sum(sizes))
+
+    @property
+    def rows(self) -> tf.Tensor:
+        """Indices [size] of this replica's rows in the global batch."""
+        return self.start + tf.range(self.size)
+
+    def uniform(self, images: tf.Tensor, low: float, high: float) -> tf.Tensor:
+        """Uniform values in [low, high) of the shape of `images`."""
+        seed = tf.random.experimental.stateless_fold_in([self.seed, 0], self.step)
+        shape = tf.concat([[self.total], tf.shape(images)[1:]], axis=0)
+        drawn = tf.random.stateless_uniform(shape, seed, low, high, images.dtype)
+        return tf.gather(drawn, self.rows)
+
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        """This replica's share of the mean over the global batch.
+
+        Gradients are summed over replicas, so shares add up to the gradient of the global mean.
+        """
+        return tf.reduce_sum(values) / tf.cast(self.total, values.dtype)

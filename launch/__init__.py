@@ -1,0 +1,1 @@
+"""Command line: flags to a configuration to one call of `jarn_tf.experiment`."""
