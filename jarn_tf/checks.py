@@ -14,7 +14,9 @@ import tensorflow as tf
 def one_of(name: str, value: object, choices: Iterable) -> None:
     """Raises ValueError unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}. Received: {value!r}.")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(str, choices))}. Received: {value!r}."
+        )
 
 
 def epsilon(value: float) -> float:
@@ -22,7 +24,11 @@ def epsilon(value: float) -> float:
     if not isinstance(value, (int, float)) or math.isnan(value) or not 0 <= value <= 1:
         raise ValueError(
             f"epsilon must be a number in [0, 1], in pixel units of [0, 1]. Received: {value!r}."
-            + (f" Did you mean {value:g}/255?" if isinstance(value, (int, float)) and value > 1 else "")
+            + (
+                f" Did you mean {value:g}/255?"
+                if isinstance(value, (int, float)) and value > 1
+                else ""
+            )
         )
     return float(value)
 
@@ -115,9 +121,7 @@ def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
         )  # fmt: skip
 
 
-def batch(
-    model: keras.Model, images: tf.Tensor, labels: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Images and labels as tensors, checked in full against `model`. Raises ValueError."""
     classifier(model)
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)

@@ -111,7 +111,9 @@ class Config:
         ):
             value = getattr(self, name)
             if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}. Received: {value!r}."
+                )
         for name in ("epochs", "batch_size", "discriminator_interval", "replicas"):
             _at_least(name, getattr(self, name), 1)
         for name in ("train_examples", "test_examples"):

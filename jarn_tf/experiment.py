@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 import jarn_tf
-from jarn_tf import attacks, callbacks, data, evaluation, networks
-from jarn_tf.config import Config
+from jarn_tf import attacks, callbacks, checks, data, evaluation, networks
+from jarn_tf.config import Config, preset
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically, write_json
@@ -156,26 +157,104 @@ def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A classifier to evaluate, on the test images of a dataset.
+
+    Attributes:
+        classifier: Keras model from images in [0, 1] to logits.
+        dataset: Name of the dataset.
+        data_dir: TFDS folder, or None.
+        examples: The first so many test images; None for all.
+        epsilon: Radius to attack with unless told.
+        output: Folder of `evaluation.json`.
+    """
+
+    classifier: keras.Model
+    dataset: str
+    data_dir: str | None
+    examples: int | None
+    epsilon: float
+    output: pathlib.Path
+
+
+def finished_run(workdir: str | os.PathLike) -> Target:
+    """The classifier of a finished run. ValueError if the folder holds none."""
+    settings = read_config(workdir)
+    path = pathlib.Path(workdir) / "classifier.keras"
+    if not path.exists():
+        raise ValueError(f"The run in {workdir} is not finished. Run its training command again.")
+    return Target(
+        _load_classifier(path),
+        settings["dataset"],
+        settings["data_dir"],
+        settings["test_examples"],
+        settings["epsilon"],
+        pathlib.Path(workdir),
+    )
+
+
+def saved_model(path: str | os.PathLike, dataset: str, output: str | os.PathLike) -> Target:
+    """A classifier of the user's own, or a saved `Defense`. ValueError if it cannot be loaded."""
+    epsilon = preset(dataset).epsilon
+    return Target(_load_classifier(path), dataset, None, None, epsilon, pathlib.Path(output))
+
+
 def evaluate(
+    target: Target,
+    list_of_attacks: Sequence[Attack],
+    examples: int | None = None,
+    data_dir: str | None = None,
+) -> list[dict]:
+    """Attacks a classifier on test images and writes `evaluation.json`.
+
+    Args:
+        target: The classifier and what to evaluate it on.
+        list_of_attacks: The attacks; clean accuracy comes first by itself.
+        examples: The first so many test images; None for the target's.
+        data_dir: TFDS folder; None for the target's.
+
+    Returns:
+        The rows of `evaluation.json`, see `evaluation.robustness`.
+
+    Raises:
+        ValueError: The classifier does not fit the dataset's images.
+        FileNotFoundError: The dataset is not there and cannot be fetched.
+    """
+    _refuse_unwritable(target.output)
+    dataset = data.load(
+        target.dataset, data_dir or target.data_dir, test_examples=examples or target.examples
+    )
+    checks.classifier(target.classifier)
+    shape = tuple(target.classifier.input_shape[1:]), target.classifier.output_shape[-1]
+    if shape != (dataset.image_shape, dataset.classes):
+        raise ValueError(
+            f"The classifier does not fit {target.dataset}, which has images "
+            f"{dataset.image_shape} of {dataset.classes} classes. Received a classifier of images "
+            f"{shape[0]} with {shape[1]} classes."
+        )
+    rows = _write_evaluation(
+        target.classifier, dataset.test, target.dataset, list_of_attacks, target.output
+    )
+    _print_rows(rows, len(dataset.test))
+    return rows
+
+
+def _load_classifier(path: str | os.PathLike) -> keras.Model:
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that is no model
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from None
+    return model.classifier if isinstance(model, Defense) else model
+
+
+def _write_evaluation(
     classifier: keras.Model,
     split: data.Split,
     dataset: str,
     list_of_attacks: Sequence[Attack],
-    output: str | os.PathLike,
+    output: pathlib.Path,
 ) -> list[dict]:
-    """Attacks a classifier on every image of a split and writes `evaluation.json` into `output`.
-
-    Args:
-        classifier: Keras model from images in [0, 1] to logits.
-        split: The images.
-        dataset: Name of the dataset, for the record.
-        list_of_attacks: The attacks; clean accuracy comes first by itself.
-        output: Folder of `evaluation.json`; made if missing.
-
-    Returns:
-        The rows of `evaluation.json`, see `evaluation.robustness`.
-    """
-    output = pathlib.Path(output)
     images, labels = split.floats, split.labels
     rows = evaluation.robustness(
         classifier, images, labels, [Attack("clean", 0.0), *list_of_attacks]
@@ -196,6 +275,10 @@ def evaluate(
         },
     )
     return rows
+
+
+def _print_rows(rows: Sequence[dict], examples: int) -> None:
+    print(f"\nAccuracy on {examples} test images\n{table(rows)}\n")
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -286,9 +369,9 @@ def _finish(
         )
     if not (workdir / "evaluation.json").exists():
         wanted = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
-        evaluate(model.classifier, dataset.test, config.dataset, wanted, workdir)
+        _write_evaluation(model.classifier, dataset.test, config.dataset, wanted, workdir)
     rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
-    print(f"\nAccuracy on {len(dataset.test)} test images\n{table(rows)}\n")
+    _print_rows(rows, len(dataset.test))
     print(f"Figure:      {figure}\nTensorBoard: tensorboard --logdir {workdir}")
     return rows
 
@@ -342,5 +425,3 @@ def _versions() -> dict[str, str]:
         "keras": keras.__version__,
         "numpy": np.__version__,
     }
-
-

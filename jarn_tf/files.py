@@ -9,9 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def write_atomically(
-    path: str | os.PathLike, write: Callable[[pathlib.Path], object]
-) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, of the same suffix, then renames it."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")

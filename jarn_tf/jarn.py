@@ -179,10 +179,10 @@ class JARN(Defense):
         theta_gradients = tape.gradient(
             [classification_loss, adapted],
             theta,
-            output_gradients=[None, self.adversarial_weight * toward_image],
+            output_gradients=[1.0, self.adversarial_weight * toward_image],
         )
         psi_gradients = tape.gradient(
-            [adaptor_decay, adapted], psi, output_gradients=[None, toward_image]
+            [adaptor_decay, adapted], psi, output_gradients=[1.0, toward_image]
         )
         phi_gradients = tape.gradient(discriminator_loss, phi) if learns else None
         del tape

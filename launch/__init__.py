@@ -1,1 +1,25 @@
 """Command line: flags to a configuration to one call of `jarn_tf.experiment`."""
+
+import os
+import sys
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without its notes on missing GPUs and processor features.
+
+    While it is imported its C++ part writes them to standard error whatever the log level is, and
+    they would bury the one line that an error here consists of.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+
+
+_import_tensorflow_quietly()

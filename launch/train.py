@@ -8,7 +8,8 @@ import pathlib
 from absl import app, flags
 
 from jarn_tf import config as config_lib
-from launch import errors
+from jarn_tf import experiment
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -22,14 +23,17 @@ flags.DEFINE_enum(
     "or what the authors' released code does.",
 )
 flags.DEFINE_string(
-    "workdir", None, "Folder of the run. Unset: runs/DATASET_DEFENSE_PRESET. An unfinished run "
-    "in it is continued."
-)  # fmt: skip
+    "workdir",
+    None,
+    "Folder of the run; an unfinished run in it is continued. Unset: runs/DATASET_DEFENSE_PRESET.",
+)
 flags.DEFINE_string("data_dir", None, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.")
 flags.DEFINE_integer("seed", None, "Seed of weights, order and noise.")
 flags.DEFINE_integer("epochs", None, "Passes over the training images.")
 flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas.")
-flags.DEFINE_float("epsilon", None, "Radius of noise and attacks in pixel units of [0, 1].")
+flags.DEFINE(
+    command.RadiusParser(), "epsilon", None, "Radius of noise and attacks, pixels being in [0, 1]."
+)
 flags.DEFINE_float("noise_fraction", None, "Share of each batch that gets noise.")
 flags.DEFINE_float("adversarial_weight", None, "lambda_adv of Eq. 10.")
 flags.DEFINE_integer("discriminator_interval", None, "Steps between discriminator updates.")
@@ -43,21 +47,22 @@ flags.DEFINE_integer("test_examples", None, "Use the first so many test images."
 flags.DEFINE_enum("strategy", None, config_lib.STRATEGIES, "How to distribute training.")
 flags.DEFINE_integer("replicas", None, "Logical CPUs to mirror over where there is no GPU.")
 
+_PRESET = ("dataset", "defense", "preset")
+
 
 def main(argv: list[str]) -> None:
+    """Reads the flags and calls the library."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    with errors.one_line():
-        fields = {field.name for field in dataclasses.fields(config_lib.Config)}
+    with command.one_line_errors():
+        settings = [field.name for field in dataclasses.fields(config_lib.Config)]
         chosen = {
             name: FLAGS[name].value
-            for name in fields - {"dataset", "defense", "preset"}
-            if name in FLAGS and FLAGS[name].value is not None
+            for name in settings
+            if name in FLAGS and name not in _PRESET and FLAGS[name].value is not None
         }
         config = config_lib.preset(FLAGS.dataset, FLAGS.defense, FLAGS.preset, **chosen)
-        default = pathlib.Path("runs") / f"{config.dataset}_{config.defense}_{config.preset}"
-        from jarn_tf import experiment  # after the flags: importing TensorFlow takes seconds
-
+        default = pathlib.Path("runs") / "_".join(getattr(config, name) for name in _PRESET)
         experiment.train(config, FLAGS.workdir or default)
 
 

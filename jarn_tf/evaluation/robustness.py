@@ -167,5 +167,3 @@ def _survivors(
 @tf.function(reduce_retracing=True)
 def _logits(classifier, images):
     return classifier(images, training=False)
-
-

@@ -1,0 +1,48 @@
+"""What the binaries share: radii as flags, errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import fractions
+import sys
+from collections.abc import Iterator
+
+from absl import flags, logging
+
+
+class RadiusParser(flags.ArgumentParser):
+    """Reads a radius written as 0.3 or as 8/255."""
+
+    syntactic_help = "a number such as 0.3 or 8/255"
+
+    def parse(self, argument: str | float) -> float:
+        try:
+            return float(argument)
+        except ValueError:
+            return float(fractions.Fraction(argument))
+
+    def flag_type(self) -> str:
+        return "radius"
+
+
+class RadiiParser(flags.ArgumentParser):
+    """Reads radii separated by commas."""
+
+    syntactic_help = "numbers such as 0.1,0.3 or 8/255"
+
+    def parse(self, argument: str) -> list[float]:
+        return [RadiusParser().parse(part) for part in argument.split(",")]
+
+    def flag_type(self) -> str:
+        return "radii"
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what `jarn_tf` raises for bad input into one line on stderr and exit status 1."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on devices and files
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {' '.join(str(error).split())}")

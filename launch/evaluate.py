@@ -1,0 +1,63 @@
+"""Attacks a trained classifier: `python -m launch.evaluate --workdir=runs/mnist_jarn_recommended`.
+
+Or a classifier of your own: `--model=FILE.keras --dataset=mnist --output=DIR`.
+"""
+
+from __future__ import annotations
+
+from absl import app, flags
+
+from jarn_tf import config as config_lib
+from jarn_tf import evaluation, experiment
+from launch import command
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("workdir", None, "Folder of a finished run.")
+flags.DEFINE_string("model", None, "A .keras file instead: images in [0, 1] to logits.")
+flags.DEFINE_enum("dataset", None, config_lib.DATASETS, "With --model: what to evaluate it on.")
+flags.DEFINE_string("output", None, "With --model: folder of evaluation.json.")
+flags.DEFINE_string("data_dir", None, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.")
+flags.DEFINE_list("attacks", ["fgsm", "pgd40"], f"Names: {evaluation.ATTACK_NAMES}.")
+flags.DEFINE(
+    command.RadiiParser(),
+    "epsilon",
+    None,
+    "One radius or several, pixels being in [0, 1]. Unset: the run's; with --model 0.3 on digits "
+    "and mnist, else 8/255.",
+)
+flags.DEFINE_integer("examples", None, "Use the first so many test images. Unset: all.")
+flags.DEFINE_integer("restarts", 1, "Independent runs of PGD; the worst counts.")
+flags.DEFINE_float("step_size", None, "Step of PGD. Unset: 2.5 epsilon / steps, at most epsilon/4.")
+flags.DEFINE_bool("random_start", True, "Whether PGD starts at a random point of the ball.")
+flags.DEFINE_integer("seed", 0, "Seed of the random starts.")
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags and calls the library."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    with command.one_line_errors():
+        if FLAGS.workdir:
+            target = experiment.finished_run(FLAGS.workdir)
+        elif FLAGS.model and FLAGS.dataset and FLAGS.output:
+            target = experiment.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output)
+        else:
+            raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
+        attacks = [
+            evaluation.Attack(
+                name,
+                epsilon,
+                restarts=FLAGS.restarts,
+                step_size=FLAGS.step_size,
+                random_start=FLAGS.random_start,
+                seed=FLAGS.seed,
+            )
+            for epsilon in FLAGS.epsilon or [target.epsilon]
+            for name in FLAGS.attacks
+        ]
+        experiment.evaluate(target, attacks, FLAGS.examples, FLAGS.data_dir)
+
+
+if __name__ == "__main__":
+    app.run(main)
