@@ -215,6 +215,21 @@ class Defense(keras.Model):
 
         return function
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Shows Keras the shape of one replica's batch, from which it builds the metrics.
+
+        Overrides a private method of keras 3.15, which averages the batch over the replicas for
+        the same purpose and fails under `MultiWorkerMirroredStrategy` (cannot convert PerReplica).
+        """
+        if self._distribute_strategy is None or iterator is None:
+            return
+        for _, _, batches in iterator:
+            batch = next(batches)
+            break
+        local = self.distribute_strategy.experimental_local_results
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=tf.nest.map_structure(lambda v: local(v)[0], batch))
+
     # Saving
 
     def get_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,8 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
         workdir: Its folder; made if missing.
 
     Returns:
-        The rows of `evaluation.json`: clean, FGSM and PGD-40 accuracy on the test images.
+        The rows of `evaluation.json`: clean, FGSM and PGD-40 accuracy on the test images. Nothing
+        on workers other than the first.
 
     Raises:
         ValueError: The folder holds another configuration, the batch is larger than the dataset,
@@ -67,19 +69,23 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
     with strategy.scope():
         model = build_model(config, dataset.image_shape, dataset.classes, total_steps)
 
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not (workdir / "config.json").exists():
-        write_json(workdir / "config.json", {"config": config.as_dict(), "versions": _versions()})
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=model), str(workdir / "checkpoints"), max_to_keep=2
-    )
-    epoch = _restore_newest(manager)
+    # Of several workers all have to take part in saving, but one owns the folder.
+    chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
+    folder = workdir if chief else pathlib.Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", {"config": config.as_dict(), "versions": _versions()})
+    checkpoint = tf.train.Checkpoint(model=model)
+    epoch = _restore_newest(checkpoint, workdir / "checkpoints")
     if epoch == config.epochs:
         print(f"{workdir} is finished: {epoch} of {epoch} epochs are trained.")
     else:
         if epoch:
             print(f"Continuing {workdir} after {epoch} of {config.epochs} epochs.")
-        _fit(model, config, dataset, manager, workdir, epoch, steps_per_epoch)
+        manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
+        _fit(model, config, dataset, manager, folder, epoch, steps_per_epoch)
+    if not chief:
+        return []
     return _finish(model, config, dataset, workdir)
 
 
@@ -337,11 +343,12 @@ def _fit(
     )
 
 
-def _restore_newest(manager: tf.train.CheckpointManager) -> int:
+def _restore_newest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int:
     """Restores the newest checkpoint that can be read; returns the epochs behind it."""
-    for path in reversed(manager.checkpoints):
+    state = tf.train.get_checkpoint_state(str(folder))
+    for path in reversed(state.all_model_checkpoint_paths if state else []):
         try:
-            manager.checkpoint.restore(path).assert_existing_objects_matched()
+            checkpoint.restore(path).assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             reason = str(error).splitlines()[0]
             print(f"Checkpoint {path} cannot be read ({reason}); trying the one before.")
