@@ -46,7 +46,7 @@ def signed_to_pixels(jacobians: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * jacobians / np.where(largest > 0, largest, 1)
 
 
-def image_grid(images: np.ndarray, columns: int = 8, zoom: int = 3) -> np.ndarray:
+def image_grid(images: np.ndarray, columns: int = 4, zoom: int = 3) -> np.ndarray:
     """Images [n, h, w, c] in [0, 1] as one picture [height, width, c] with white lines between."""
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
     framed = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)

@@ -61,9 +61,9 @@ class Attack:
         return "margin" if self.name.endswith("_margin") else "cross_entropy"
 
     def __call__(
-        self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray, offset: int = 0
+        self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray
     ) -> tf.Tensor:
-        """Adversarial images; `offset` keeps the random starts of successive batches apart."""
+        """Adversarial images."""
         if self.name == "clean":
             return tf.convert_to_tensor(images)
         if self.name == "fgsm":
@@ -77,7 +77,7 @@ class Attack:
             steps=self.steps,
             restarts=self.restarts,
             random_start=self.random_start,
-            seed=self.seed + offset,
+            seed=self.seed,
             loss=self.loss,
         )
 
@@ -151,17 +151,27 @@ def _survivors(
     batch_size: int,
     progress: bool,
 ) -> np.ndarray:
-    """For each image whether it is still classified right, [n] booleans."""
+    """For each image whether it is still classified right, [n] booleans.
+
+    Restarts run one after the other, each on the images that are still right.
+    """
     name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
-    survived = []
+    right = np.ones(len(images), bool)
     with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
         for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            adversarial = attack(classifier, images[part], labels[part], offset=start)
-            predicted = np.argmax(_logits(classifier, adversarial), axis=-1)
-            survived.append(predicted == labels[part])
-            bar.update(len(predicted))
-    return np.concatenate(survived)
+            left = np.arange(start, min(start + batch_size, len(images)))
+            bar.update(len(left))
+            for restart in range(attack.restarts):
+                once = dataclasses.replace(
+                    attack, restarts=1, seed=attack.seed + start * attack.restarts + restart
+                )
+                adversarial = once(classifier, images[left], labels[left])
+                predicted = np.argmax(_logits(classifier, adversarial), axis=-1)
+                right[left] = predicted == labels[left]
+                left = left[right[left]]
+                if not len(left):
+                    break
+    return right
 
 
 @tf.function(reduce_retracing=True)
