@@ -1,48 +1,13 @@
-"""Checks of what users hand in: one line that says what is wrong, what came, what to do."""
+"""Checks of models and tensors that users hand in: what is wrong, what came, what to do."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
-
-
-def one_of(name: str, value: object, choices: Iterable) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(
-            f"{name} must be one of {', '.join(map(str, choices))}. Received: {value!r}."
-        )
-
-
-def epsilon(value: float) -> float:
-    """The radius as a float; ValueError unless it is a number in [0, 1]."""
-    if not isinstance(value, (int, float)) or math.isnan(value) or not 0 <= value <= 1:
-        raise ValueError(
-            f"epsilon must be a number in [0, 1], in pixel units of [0, 1]. Received: {value!r}."
-            + (
-                f" Did you mean {value:g}/255?"
-                if isinstance(value, (int, float)) and value > 1
-                else ""
-            )
-        )
-    return float(value)
-
-
-def weight(name: str, value: float) -> None:
-    """Raises ValueError unless `value` is a finite number of at least 0."""
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} must be a finite number of at least 0. Received: {value!r}.")
-
-
-def positive_integer(name: str, value: int) -> None:
-    """Raises ValueError unless `value` is a whole number of at least 1."""
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
 
 
 def classifier(model: keras.Model) -> None:

@@ -1,4 +1,4 @@
-"""Every setting of a run, and the presets. Standard library only.
+"""Every setting of a run, the values it may take, and the presets. Standard library only.
 
 Sources of values: "paper" is Chan et al., ICLR 2020, by section; "authors" is their released
 CIFAR-10 code; "ours" was chosen on a validation split of the training set (README, results).
@@ -7,6 +7,7 @@ CIFAR-10 code; "ours" was chosen on a validation split of the training set (READ
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
@@ -14,8 +15,39 @@ DEFENSES = ("standard", "uniform_noise", "jarn")
 PRESETS = ("recommended", "paper", "authors")
 STRATEGIES = ("mirrored", "multi_worker", "none")
 JACOBIANS = ("loss", "softmax", "logit")
+ATTACK_LOSSES = ("cross_entropy", "margin")
 GAN_LOSSES = ("minimax", "non_saturating")
 REAL_IMAGES = ("perturbed", "clean")
+
+
+def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+
+
+def whole(name: str, value: int, least: int = 1) -> None:
+    """Raises ValueError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of at least 0. Received: {value!r}.")
+
+
+def fraction(name: str, value: float, hint: str = "") -> None:
+    """Raises ValueError unless `value` is a number in [0, 1]."""
+    if not 0 <= value <= 1:  # NaN too
+        raise ValueError(f"{name} must be a number in [0, 1]. Received: {value!r}.{hint}")
+
+
+def radius(epsilon: float) -> None:
+    """Raises ValueError unless `epsilon` is a number in [0, 1], the range of pixels."""
+    hint = f" Pixels are in [0, 1]: did you mean {epsilon:g}/255?" if epsilon > 1 else ""
+    fraction("epsilon", epsilon, hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,40 +132,26 @@ class Config:
     data_dir: str | None = None
 
     def __post_init__(self):
-        for name, choices in (
-            ("dataset", DATASETS),
-            ("defense", DEFENSES),
-            ("preset", PRESETS),
-            ("strategy", STRATEGIES),
-            ("jacobian_of", JACOBIANS),
-            ("gan_loss", GAN_LOSSES),
-            ("real_images", REAL_IMAGES),
-        ):
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}. Received: {value!r}."
-                )
+        one_of("dataset", self.dataset, DATASETS)
+        one_of("defense", self.defense, DEFENSES)
+        one_of("preset", self.preset, PRESETS)
+        one_of("strategy", self.strategy, STRATEGIES)
+        one_of("jacobian_of", self.jacobian_of, JACOBIANS)
+        one_of("gan_loss", self.gan_loss, GAN_LOSSES)
+        one_of("real_images", self.real_images, REAL_IMAGES)
         for name in ("epochs", "batch_size", "discriminator_interval", "replicas"):
-            _at_least(name, getattr(self, name), 1)
+            whole(name, getattr(self, name))
         for name in ("train_examples", "test_examples"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        _at_least("adversarial_weight", self.adversarial_weight, 0)
-        for name in ("epsilon", "noise_fraction", "jarn_start_fraction"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:  # NaN too
-                hint = f" Did you mean {value:g}/255?" if name == "epsilon" and value > 1 else ""
-                raise ValueError(f"{name} must lie in [0, 1]. Received: {value!r}.{hint}")
+                whole(name, getattr(self, name))
+        not_negative("adversarial_weight", self.adversarial_weight)
+        radius(self.epsilon)
+        fraction("noise_fraction", self.noise_fraction)
+        fraction("jarn_start_fraction", self.jarn_start_fraction)
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under one name each, nested ones joined by a dot; JSON values."""
         return _flat(dataclasses.asdict(self))
-
-
-def _at_least(name: str, value: float, least: int) -> None:
-    if not value >= least or value == float("inf"):
-        raise ValueError(f"{name} must be finite and at least {least}. Received: {value!r}.")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -258,8 +276,7 @@ def preset(
     Raises:
         ValueError: An unknown name or a value out of range.
     """
-    for given, choices, what in ((dataset, DATASETS, "dataset"), (name, PRESETS, "preset")):
-        if given not in choices:
-            raise ValueError(f"{what} must be one of {', '.join(choices)}. Received: {given!r}.")
+    one_of("dataset", dataset, DATASETS)
+    one_of("preset", name, PRESETS)
     values = _PAPER[dataset] | _CHANGES[name].get(dataset, {})
     return Config(**{**values, **changes, "dataset": dataset, "defense": defense, "preset": name})

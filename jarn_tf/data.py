@@ -94,6 +94,16 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
     return dataset.map(lambda images, labels: (_floats(images), labels)).prefetch(tf.data.AUTOTUNE)
 
 
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Full batches in a split. ValueError if there is none."""
+    if batch_size > len(split):
+        raise ValueError(
+            f"The batch is larger than the training set. Received: batch_size={batch_size} and "
+            f"{len(split)} training images. Use a batch_size of at most {len(split)}."
+        )
+    return len(split) // batch_size
+
+
 def training_batches(
     split: Split,
     batch_size: int,
@@ -118,12 +128,7 @@ def training_batches(
     Raises:
         ValueError: The batch is larger than the split.
     """
-    if batch_size > len(split):
-        raise ValueError(
-            f"The batch is larger than the training set. Received: batch_size={batch_size} and "
-            f"{len(split)} training images. Use a batch_size of at most {len(split)}."
-        )
-    per_epoch = len(split) // batch_size
+    per_epoch = steps_per_epoch(split, batch_size)
     images, labels = tf.constant(split.images), tf.constant(split.labels)
 
     def batch(step):

@@ -57,12 +57,7 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
     dataset = data.load(
         config.dataset, config.data_dir, config.train_examples, config.test_examples
     )
-    if config.batch_size > len(dataset.train):
-        raise ValueError(
-            f"The batch is larger than the training set. Received: batch_size={config.batch_size} "
-            f"and {len(dataset.train)} training images. Use a smaller --batch_size."
-        )
-    steps_per_epoch = len(dataset.train) // config.batch_size
+    steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
     total_steps = config.epochs * steps_per_epoch
 
     keras.utils.set_random_seed(config.seed)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, losses
-
-JacobianOf = Literal["loss", "softmax", "logit"]
+from jarn_tf import checks, config, losses
 
 
 def logits_and_jacobian(
     classifier: keras.Model,
     images: tf.Tensor,
     labels: tf.Tensor,
-    of: JacobianOf = "loss",
+    of: str = "loss",
     training: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits and the input gradient of one scalar per image, from a single forward pass.
@@ -38,7 +34,7 @@ def logits_and_jacobian(
         Logits [batch, classes] and Jacobian, of the shape of `images`. Both are differentiable
         with respect to the classifier's weights under an outer `tf.GradientTape`.
     """
-    checks.one_of("jacobian_of", of, get_args(JacobianOf))
+    config.one_of("jacobian_of", of, config.JACOBIANS)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = classifier(images, training=training)
@@ -52,7 +48,7 @@ def logits_and_jacobian(
 
 
 def input_jacobian(
-    classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, of: JacobianOf = "loss"
+    classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, of: str = "loss"
 ) -> tf.Tensor:
     """Jacobian J of a classifier in inference mode (Eq. 6); see `logits_and_jacobian`.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, losses
+from jarn_tf import checks, config, losses
 from jarn_tf.defense import Defense, Perturbation
-from jarn_tf.jacobian import JacobianOf, logits_and_jacobian
+from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
 
 
@@ -78,21 +78,22 @@ class JARN(Defense):
         start_step: int = 0,
         perturb: Perturbation | None = None,
         seed: int = 0,
-        jacobian_of: JacobianOf = "loss",
+        jacobian_of: str = "loss",
         standardize: bool = False,
-        gan_loss: Literal["minimax", "non_saturating"] = "minimax",
-        real_images: Literal["perturbed", "clean"] = "perturbed",
+        gan_loss: str = "minimax",
+        real_images: str = "perturbed",
         **kwargs: Any,
     ):
         super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
         image_shape = tuple(classifier.input_shape[1:])
         checks.fits_images("adaptor", adaptor, image_shape, image_shape)
         checks.fits_images("discriminator", discriminator, image_shape, (1,))
-        checks.weight("adversarial_weight", adversarial_weight)
-        checks.positive_integer("discriminator_interval", discriminator_interval)
-        checks.one_of("jacobian_of", jacobian_of, ("loss", "softmax", "logit"))
-        checks.one_of("gan_loss", gan_loss, ("minimax", "non_saturating"))
-        checks.one_of("real_images", real_images, ("perturbed", "clean"))
+        config.not_negative("adversarial_weight", adversarial_weight)
+        config.whole("discriminator_interval", discriminator_interval)
+        config.whole("start_step", start_step, least=0)
+        config.one_of("jacobian_of", jacobian_of, config.JACOBIANS)
+        config.one_of("gan_loss", gan_loss, config.GAN_LOSSES)
+        config.one_of("real_images", real_images, config.REAL_IMAGES)
         self.adaptor = adaptor
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
@@ -102,10 +103,7 @@ class JARN(Defense):
         self.standardize = standardize
         self.gan_loss = gan_loss
         self.real_images = real_images
-        self._couples_images = any(
-            isinstance(layer, keras.layers.BatchNormalization)
-            for layer in discriminator._flatten_layers()
-        )
+        self._couples_images = _normalizes_batches(discriminator)
         self.regularizer_metrics = [
             SeldomMean("adversarial_loss"),
             SeldomMean("discriminator_real_accuracy"),
@@ -240,3 +238,11 @@ class JARN(Defense):
             "gan_loss": self.gan_loss,
             "real_images": self.real_images,
         }
+
+
+def _normalizes_batches(layer: keras.Layer) -> bool:
+    """Whether a layer is, or holds, batch normalisation."""
+    inside = getattr(layer, "layers", ())
+    return isinstance(layer, keras.layers.BatchNormalization) or any(
+        map(_normalizes_batches, inside)
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks
+from jarn_tf import checks, config
 from jarn_tf.attacks.linf import linf_bounds, project_linf
-from jarn_tf.attacks.pgd import AttackLoss, ascent_direction
+from jarn_tf.attacks.pgd import ascent_direction
 
 
 def fgsm(
@@ -16,7 +16,7 @@ def fgsm(
     labels: tf.Tensor,
     *,
     epsilon: float,
-    loss: AttackLoss = "cross_entropy",
+    loss: str = "cross_entropy",
 ) -> tf.Tensor:
     """One step of size epsilon along the sign of the loss's input gradient, no random start.
 
@@ -34,6 +34,8 @@ def fgsm(
         ValueError: Bad images, labels, epsilon or loss.
     """
     images, labels = checks.batch(classifier, images, labels)
-    bounds = linf_bounds(images, checks.epsilon(epsilon))
+    config.radius(epsilon)
+    config.one_of("loss", loss, config.ATTACK_LOSSES)
+    bounds = linf_bounds(images, epsilon)
     _, direction = ascent_direction(classifier, images, labels, loss)
     return project_linf(images + epsilon * direction, bounds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks
+from jarn_tf import config
 from jarn_tf.randomness import BatchSlice
 
 
@@ -21,9 +21,9 @@ class UniformNoise:
     """
 
     def __init__(self, epsilon: float, fraction: float = 1.0):
-        self.epsilon = checks.epsilon(epsilon)
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must lie in [0, 1]. Received: {fraction!r}.")
+        config.radius(epsilon)
+        config.fraction("fraction", fraction)
+        self.epsilon = float(epsilon)
         self.fraction = fraction
 
     def __call__(

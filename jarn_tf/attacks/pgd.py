@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, losses
+from jarn_tf import checks, config, losses
 from jarn_tf.attacks.linf import linf_bounds, project_linf
-
-AttackLoss = Literal["cross_entropy", "margin"]
 
 
 def pgd(
@@ -24,7 +20,7 @@ def pgd(
     restarts: int = 1,
     random_start: bool = True,
     seed: int = 0,
-    loss: AttackLoss = "cross_entropy",
+    loss: str = "cross_entropy",
 ) -> tf.Tensor:
     """Climbs a loss inside the ball; for each image the highest point met is returned.
 
@@ -51,10 +47,10 @@ def pgd(
         ValueError: Bad images, labels, epsilon, steps, restarts or loss.
     """
     images, labels = checks.batch(classifier, images, labels)
-    checks.epsilon(epsilon)
-    checks.positive_integer("steps", steps)
-    checks.positive_integer("restarts", restarts)
-    checks.one_of("loss", loss, get_args(AttackLoss))
+    config.radius(epsilon)
+    config.whole("steps", steps)
+    config.whole("restarts", restarts)
+    config.one_of("loss", loss, config.ATTACK_LOSSES)
     if step_size is None:
         step_size = default_step_size(epsilon, steps)
     bounds = linf_bounds(images, epsilon)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from jarn_tf import attacks, checks
+from jarn_tf import attacks, config
 
 ATTACK_NAMES = "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin)"
 
@@ -38,8 +38,8 @@ class Attack:
     seed: int = 0
 
     def __post_init__(self):
-        checks.epsilon(self.epsilon)
-        checks.positive_integer("restarts", self.restarts)
+        config.radius(self.epsilon)
+        config.whole("restarts", self.restarts)
         if self.name not in ("clean", "fgsm") and not re.fullmatch(
             r"pgd[1-9]\d*(_margin)?", self.name
         ):

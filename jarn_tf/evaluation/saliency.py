@@ -5,14 +5,14 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from jarn_tf.jacobian import JacobianOf, input_jacobian
+from jarn_tf.jacobian import input_jacobian
 
 
 def jacobian_image_correlation(
     classifier: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
-    of: JacobianOf = "logit",
+    of: str = "logit",
     batch_size: int = 500,
 ) -> float:
     """Mean over images of |Pearson correlation| between an image and its Jacobian, 0 to 1.
