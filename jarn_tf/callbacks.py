@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import pathlib
 
@@ -56,9 +55,8 @@ class TensorBoard(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             run = "validation" if name.startswith("val_") else "train"
             tag = _TAGS.get(name.removeprefix("val_"), name.removeprefix("val_"))
-            if not math.isnan(value):
-                with self.writers[run].as_default(step=self._step()):
-                    tf.summary.scalar(tag, value)
+            with self.writers[run].as_default(step=self._step()):
+                tf.summary.scalar(tag, value)
         with self.writers["train"].as_default(step=self._step()):
             for name in self.model.OPTIMIZERS:
                 rate = tf.convert_to_tensor(getattr(self.model, name).learning_rate)
@@ -124,8 +122,7 @@ class HistoryFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rows = self._rows_before(epoch)
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        rows.append({"epoch": epoch, **{k: v for k, v in values.items() if not math.isnan(v)}})
+        rows.append({"epoch": epoch, **{name: float(v) for name, v in (logs or {}).items()}})
         columns = list(dict.fromkeys(name for row in rows for name in row))
 
         def write(path):

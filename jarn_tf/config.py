@@ -250,7 +250,7 @@ _CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {},
     "authors": dict.fromkeys(DATASETS, _AUTHORS),
     "recommended": {
-        "digits": _RECOMMENDED | dict(epochs=150, batch_size=64, adversarial_weight=0.1),
+        "digits": _RECOMMENDED | dict(epochs=100, batch_size=64, adversarial_weight=0.1),
         "mnist": _RECOMMENDED,
         "svhn": _RECOMMENDED_WIDE_RESNET,
         "cifar10": _RECOMMENDED_WIDE_RESNET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -189,7 +190,10 @@ class Defense(keras.Model):
 
         def train_function(iterator):
             step = int(tf.convert_to_tensor(self.classifier_optimizer.iterations.value))
-            return compiled(self.kind_of_step(step))(iterator)
+            logs = compiled(self.kind_of_step(step))(iterator)
+            # A regulariser's metrics have no value (NaN) before their first step of an epoch.
+            absent = {m.name for m in self.regularizer_metrics if math.isnan(logs.get(m.name, 0))}
+            return {name: value for name, value in logs.items() if name not in absent}
 
         self.train_function = train_function
 
