@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 import jarn_tf
-from jarn_tf import attacks, callbacks, checks, data, evaluation, networks
+from jarn_tf import callbacks, checks, data, evaluation
+from jarn_tf.builders import build_model, make_strategy
 from jarn_tf.config import Config, preset
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically, write_json
-from jarn_tf.jarn import JARN
 
 #: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
 _SHOWN = 16
@@ -82,80 +82,6 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
     if not chief:
         return []
     return _finish(model, config, dataset, workdir)
-
-
-def build_model(
-    config: Config, image_shape: tuple[int, int, int], classes: int, total_steps: int
-) -> Defense:
-    """The compiled model of a run; call it in the strategy's scope."""
-    if config.network == "mnist_cnn":
-        classifier = networks.mnist_cnn(
-            image_shape, classes, config.pixel_scale, config.weight_decay
-        )
-    else:
-        classifier = networks.wide_resnet(image_shape, classes, weight_decay=config.weight_decay)
-    rate = config.classifier_optimizer.learning_rate
-    boundaries = [round(fraction * total_steps) for fraction, _ in config.classifier_decay]
-    if boundaries:
-        factors = [1.0, *(factor for _, factor in config.classifier_decay)]
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-            boundaries, [rate * factor for factor in factors]
-        )
-    classifier_optimizer = _optimizer(config.classifier_optimizer, rate)
-    perturb = None
-    if config.defense != "standard":
-        perturb = attacks.UniformNoise(config.epsilon, config.noise_fraction)
-    if config.defense != "jarn":
-        model = Defense(classifier, perturb=perturb, seed=config.seed)
-        model.compile(classifier_optimizer)
-        return model
-    model = JARN(
-        classifier,
-        networks.adaptor(image_shape, config.adaptor_trainable, config.weight_decay),
-        networks.discriminator(
-            image_shape,
-            config.discriminator_filters,
-            config.discriminator_batch_norm,
-            config.weight_decay,
-        ),
-        adversarial_weight=config.adversarial_weight,
-        discriminator_interval=config.discriminator_interval,
-        start_step=round(config.jarn_start_fraction * total_steps),
-        perturb=perturb,
-        seed=config.seed,
-        jacobian_of=config.jacobian_of,
-        standardize=config.standardize,
-        gan_loss=config.gan_loss,
-        real_images=config.real_images,
-    )
-    model.compile(
-        classifier_optimizer,
-        _optimizer(config.adaptor_optimizer, config.adaptor_optimizer.learning_rate),
-        _optimizer(config.discriminator_optimizer, config.discriminator_optimizer.learning_rate),
-    )
-    return model
-
-
-def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of a run.
-
-    Args:
-        name: `"mirrored"`: all GPUs, or `replicas` logical CPUs where there is none.
-            `"multi_worker"`: the workers of the variable `TF_CONFIG`. `"none"`: one device.
-        replicas: Logical CPUs.
-    """
-    if name == "none":
-        return tf.distribute.get_strategy()
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if tf.config.list_physical_devices("GPU"):
-        return tf.distribute.MirroredStrategy()
-    if replicas > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        logical = [tf.config.LogicalDeviceConfiguration()] * replicas
-        if tf.config.get_logical_device_configuration(cpu) != logical:
-            tf.config.set_logical_device_configuration(cpu, logical)
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,12 +219,6 @@ def table(rows: Sequence[dict]) -> str:
             f"{row['seconds']:>10.1f}"
         )
     return "\n".join(lines)
-
-
-def _optimizer(settings, rate) -> keras.optimizers.Optimizer:
-    if settings.name == "adam":
-        return keras.optimizers.Adam(rate)
-    return keras.optimizers.SGD(rate, momentum=settings.momentum)
 
 
 def _fit(
