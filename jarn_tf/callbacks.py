@@ -151,6 +151,9 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
     Args:
         manager: The manager of a checkpoint of the model.
+
+    Raises:
+        ValueError: A weight is not finite; the checkpoints are left as they are.
     """
 
     def __init__(self, manager: tf.train.CheckpointManager):
@@ -158,4 +161,9 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         self.manager = manager
 
     def on_epoch_end(self, epoch, logs=None):
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+            raise ValueError(
+                f"The weights are not finite after epoch {epoch + 1}. Training stopped; the last "
+                "good checkpoint is kept. Lower the learning rate or the regulariser's weight."
+            )
         self.manager.save(checkpoint_number=epoch + 1)

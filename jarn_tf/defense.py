@@ -153,8 +153,8 @@ class Defense(keras.Model):
     def _check_finite(self, step: tf.Tensor, loss: tf.Tensor) -> None:
         checks.require(
             tf.math.is_finite(loss),
-            "the loss is not finite (", loss, ") at step ", step, ". Training stopped before this "
-            "step's update. Lower the learning rate or the weight of the regulariser.",
+            "the loss is not finite (", loss, ") at step ", step, ". Training stopped before the "
+            "update. Lower the learning rate or the weight of the regulariser.",
         )  # fmt: skip
 
     def _record(
