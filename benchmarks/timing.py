@@ -2,7 +2,9 @@
 
 Seconds depend on the machine and on its other jobs. So everything that is compared runs side by
 side in one process, a little of each per round, and a ratio is the median over the rounds of the
-ratio within a round: what slows the machine down for a while hits both sides alike.
+ratio within a round: what slows the machine down for a while hits both sides alike. Ratios of the
+process's CPU time stand beside those of wall time: other jobs disturb them less, and they do not
+see how well a side keeps all cores busy.
 """
 
 from __future__ import annotations
@@ -16,29 +18,31 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+WALL, CPU = 0, 1
+
 
 def print_circumstances(seed: int) -> None:
     """Prints hardware, load, versions and seed."""
-    load = os.getloadavg()[0]
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    load, gpus = os.getloadavg()[0], len(tf.config.list_physical_devices("GPU"))
     print(
-        f"{os.cpu_count()} CPUs ({platform.machine()}, load {load:.1f}), {gpus} GPUs, seed {seed}"
+        f"{os.cpu_count()} CPUs ({platform.machine()}), load {load:.1f}, {gpus} GPUs, seed {seed}"
     )
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}"
-    print(f"Python {platform.python_version()}, {versions}")
+    print(f"Python {platform.python_version()}, {versions}", flush=True)
 
 
 def seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds [rounds] that each side takes; a first, unmeasured call compiles it."""
+    """Wall and CPU seconds [2, rounds] of each side; a first, unmeasured call compiles it."""
     for run in sides.values():
         run()
-    taken = {name: np.empty(rounds) for name in sides}
+    taken = {name: np.empty((2, rounds)) for name in sides}
     order = list(sides)
     for i in range(rounds):
         for name in order:
-            begin = time.perf_counter()
+            begin = time.perf_counter(), time.process_time()
             sides[name]()
-            taken[name][i] = time.perf_counter() - begin
+            end = time.perf_counter(), time.process_time()
+            taken[name][:, i] = np.subtract(end, begin)
         order = order[1:] + order[:1]  # each side has every place in turn
     return taken
 
@@ -57,19 +61,14 @@ def repeated(step: Callable[[], object], times: int) -> Callable[[], None]:
 
 def print_head(what: str, unit: np.ndarray | None = None) -> None:
     """Prints the head of a table, with the median of what its ratios are multiples of."""
-    in_unit = "" if unit is None else f" of {np.median(unit) * 1e3:.3g} ms"
-    print(f"\n{what + in_unit:<58}{'median':>8}{'quartiles':>16}{'target':>14}")
+    in_unit = "" if unit is None else f" of {np.median(unit[WALL]) * 1e3:.3g} ms"
+    print(f"\n{what + in_unit:<66}{'wall':>8}{'quartiles':>18}{'CPU':>8}{'target':>12}")
 
 
-def print_row(
-    what: str,
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    at_most: float | None = None,
-    at_least: float | None = None,
-) -> None:
-    """Prints a line of a table: a ratio's median and quartiles over the rounds, and its target."""
-    low, median, high = np.percentile(numerator / denominator, [25, 50, 75])
-    target = "" if at_most is None else f"at most {at_most:g}"
-    target = target if at_least is None else f"at least {at_least:g}"
-    print(f"  {what:<56}{median:>8.3g}{f'{low:.3g} to {high:.3g}':>16}{target:>14}")
+def print_row(what: str, numerator: np.ndarray, denominator: np.ndarray, target: str = "") -> None:
+    """Prints a line of a table: the median ratio with its quartiles over the rounds."""
+    ratios = numerator / denominator
+    low, median, high = np.percentile(ratios[WALL], [25, 50, 75])
+    quartiles = f"{low:.3g} to {high:.3g}"
+    cpu = np.median(ratios[CPU])
+    print(f"  {what:<64}{median:>8.3g}{quartiles:>18}{cpu:>8.3g}{target:>12}", flush=True)
