@@ -67,23 +67,25 @@ def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
         raise ValueError(f"labels [batch] must be integers. Received: {labels.dtype.name}.")
 
 
-def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
-    """Adds checks of the values to the graph: images in [0, 1], labels among the classes.
+def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operation]:
+    """Checks of the values: images in [0, 1], labels among the classes.
 
     They raise `tf.errors.InvalidArgumentError`; `as_value_error` turns it into one line.
     """
+    assertions = []
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails too: every comparison with NaN is false.
-    require(
+    assertions += require(
         (low >= 0) & (high <= 1) | tf.equal(tf.size(images), 0),
         "images must lie in [0, 1]. Received values from ", low, " to ", high, ".",
     )  # fmt: skip
     if labels.shape.rank == 1:
-        require(
+        assertions += require(
             tf.reduce_all((labels >= 0) & (labels < classes)),
             f"labels must lie in 0..{classes - 1}, as the classifier has {classes} classes. "
             "Received values from ", tf.reduce_min(labels), " to ", tf.reduce_max(labels), ".",
         )  # fmt: skip
+    return assertions
 
 
 def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -102,10 +104,16 @@ def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.
     return tf.cast(images, tf.float32), labels
 
 
-def require(condition: tf.Tensor, *message: str | tf.Tensor) -> None:
-    """In-graph assertion whose message `as_value_error` can read back."""
+def require(condition: tf.Tensor, *message: str | tf.Tensor) -> list[tf.Operation]:
+    """Assertion whose message `as_value_error` can read back.
+
+    Returns:
+        What has to run first, for `tf.control_dependencies`: in a graph nothing else waits for
+        the assertion. Empty in eager mode, where it has run.
+    """
     parts = [m if isinstance(m, str) else tf.strings.as_string(m) for m in message]
-    tf.debugging.Assert(condition, [tf.strings.join(["<<", *parts, ">>"])])
+    assertion = tf.debugging.Assert(condition, [tf.strings.join(["<<", *parts, ">>"])])
+    return [] if assertion is None else [assertion]
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Defense(keras.Model):
     Raises:
         ValueError: The classifier is not built or does not return [batch, classes]; in training:
             images that are not floating point or not in [0, 1], labels that do not fit, or a
-            loss that is not finite (the step is named and the weights are left as they were).
+            loss that is not finite (the step is named and no optimizer's update is made).
     """
 
     #: Names of the kinds of step, each compiled by itself.
@@ -112,9 +112,10 @@ class Defense(keras.Model):
         with tf.GradientTape() as tape:
             logits = self.classifier(images, training=True)
             loss = self._classification_loss(labels, logits, weights, batch)
-        self._check_finite(batch.step, loss)
         theta = self.classifier.trainable_variables
-        self.classifier_optimizer.apply(tape.gradient(loss, theta), theta)
+        gradients = tape.gradient(loss, theta)
+        with tf.control_dependencies(self._check_finite(batch, loss)):
+            self.classifier_optimizer.apply(gradients, theta)
         return self._record(images, labels, logits, weights)
 
     def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
@@ -124,8 +125,10 @@ class Defense(keras.Model):
             labels = tf.squeeze(labels, -1)  # as Keras's own sparse losses accept them
         classes = self.classifier.output_shape[-1]
         checks.static(images, labels, classes)
-        checks.values(images, labels, classes)
-        return tf.cast(images, self.classifier.compute_dtype), labels, weights
+        # In a graph nothing waits for a check that it is not told to wait for.
+        with tf.control_dependencies(checks.values(images, labels, classes)):
+            images = tf.cast(tf.identity(images), self.classifier.compute_dtype)
+        return images, labels, weights
 
     def _slice(self, images: tf.Tensor) -> BatchSlice:
         step = tf.cast(self.classifier_optimizer.iterations.value, tf.int32)
@@ -150,11 +153,13 @@ class Defense(keras.Model):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         return tf.add_n([*network.losses, tf.constant(0.0)]) / replicas
 
-    def _check_finite(self, step: tf.Tensor, loss: tf.Tensor) -> None:
-        checks.require(
+    def _check_finite(self, batch: BatchSlice, loss: tf.Tensor) -> list[tf.Operation]:
+        """The check that updates have to wait for; it fails on all replicas or on none."""
+        loss = batch.over_replicas(loss)
+        return checks.require(
             tf.math.is_finite(loss),
-            "the loss is not finite (", loss, ") at step ", step, ". Training stopped before the "
-            "update. Lower the learning rate or the weight of the regulariser.",
+            "the loss is not finite (", loss, ") at step ", batch.step, ". Training stopped before "
+            "the update. Lower the learning rate or the weight of the regulariser.",
         )  # fmt: skip
 
     def _record(
@@ -205,17 +210,25 @@ class Defense(keras.Model):
         """A function from an iterator to the metrics after one step of its next batch."""
 
         @tf.autograph.experimental.do_not_convert
-        def one_step(iterator):
-            names = self.distribute_strategy.run(step_function, args=(iterator.get_next(),))
+        def one_step(data):
+            names = self.distribute_strategy.run(step_function, args=(data,))
             # Read here, where the metrics of all replicas are summed, not inside each replica.
             results = self.get_metrics_result()
             return {name: results[name] for name in names}
 
-        compiled = one_step if self.run_eagerly else tf.function(one_step, reduce_retracing=True)
+        @tf.autograph.experimental.do_not_convert
+        def next_step(iterator):
+            return one_step(iterator.get_next())
+
+        if not self.run_eagerly:
+            one_step = tf.function(one_step, reduce_retracing=True)
+            next_step = tf.function(next_step, reduce_retracing=True)
 
         def function(iterator):
             with checks.as_value_error():
-                return compiled(iterator)
+                if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+                    return next_step(iterator)
+                return one_step(next(iterator))  # `train_on_batch` hands in a generator
 
         return function
 

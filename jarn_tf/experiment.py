@@ -264,7 +264,8 @@ def _restore_newest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> in
     for path in reversed(state.all_model_checkpoint_paths if state else []):
         try:
             checkpoint.restore(path).assert_existing_objects_matched()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
             reason = str(error).splitlines()[0]
             print(f"Checkpoint {path} cannot be read ({reason}); trying the one before.")
             continue
@@ -320,8 +321,8 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     """The flat settings that a run's `config.json` holds. ValueError if it cannot be read."""
     path = pathlib.Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())["config"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        return dict(json.loads(path.read_text())["config"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{workdir} holds no readable run ({error}). Name the --workdir of a run."
         ) from None

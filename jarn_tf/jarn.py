@@ -165,12 +165,14 @@ class JARN(Defense):
             classification_loss = self._classification_loss(labels, logits, weights, batch)  # 5
             adapted = self.adapt(jacobian, training=True)  # line 7
             real_logits, adapted_logits = self._discriminate(real, adapted, learns)
-            generator_loss = batch.mean(losses.generator_loss(adapted_logits, self.gan_loss))
+            generator_loss = batch.mean(
+                losses.generator_loss(real_logits, adapted_logits, self.gan_loss)
+            )
             adaptor_decay = self._regularization(self.adaptor)
             if learns:
                 pairs = losses.adversarial_loss(real_logits, adapted_logits)  # line 8
                 discriminator_loss = self._regularization(self.discriminator) - batch.mean(pairs)
-        self._check_finite(batch.step, classification_loss + generator_loss)
+        finite = self._check_finite(batch, classification_loss + generator_loss)
 
         # L_adv reaches theta and psi through J' alone, so the discriminator is crossed once.
         toward_image = tape.gradient(generator_loss, adapted)
@@ -185,10 +187,12 @@ class JARN(Defense):
         phi_gradients = tape.gradient(discriminator_loss, phi) if learns else None
         del tape
 
-        self.classifier_optimizer.apply(theta_gradients, theta)  # line 9, (5a)
-        self.adaptor_optimizer.apply(psi_gradients, psi)  # line 10, (5b)
+        with tf.control_dependencies(finite):
+            self.classifier_optimizer.apply(theta_gradients, theta)  # line 9, (5a)
+            self.adaptor_optimizer.apply(psi_gradients, psi)  # line 10, (5b)
+            if learns:
+                self.discriminator_optimizer.apply(phi_gradients, phi)  # line 11, (5c)
         if learns:
-            self.discriminator_optimizer.apply(phi_gradients, phi)  # line 11, (5c)
             self._record_game(pairs, real_logits, adapted_logits)
         results = self._record(images, labels, logits, weights)
         return results | {metric.name: metric.result() for metric in self.regularizer_metrics}

@@ -49,21 +49,27 @@ def adversarial_loss(real_logits: tf.Tensor, adapted_logits: tf.Tensor) -> tf.Te
         Values [batch], at most 0. The discriminator maximises their mean. A discriminator that
         cannot tell the two apart (logit 0) gives -log 4, the constant of Theorem 3.1.
     """
-    return -tf.nn.softplus(-real_logits) + generator_loss(adapted_logits, "minimax")
+    return -tf.nn.softplus(-real_logits) - tf.nn.softplus(adapted_logits)
 
 
-def generator_loss(adapted_logits: tf.Tensor, gan_loss: str) -> tf.Tensor:
-    """What classifier and adaptor minimise, per image: the part of L_adv that J' reaches.
+def generator_loss(
+    real_logits: tf.Tensor | None, adapted_logits: tf.Tensor, gan_loss: str
+) -> tf.Tensor:
+    """What classifier and adaptor minimise, per image: L_adv as far as J' reaches it.
 
     Args:
+        real_logits: Discriminator logits [batch] of images. J' reaches them only through batch
+            normalisation over both; None where they were not computed.
         adapted_logits: Discriminator logits [batch] of adapted Jacobians.
         gan_loss: `"minimax"`: log(1 - f_disc(J')), as in Eq. 9. `"non_saturating"`:
             -log f_disc(J') (Goodfellow et al., 2014), whose gradient does not vanish while the
             discriminator is ahead.
     """
-    if gan_loss == "minimax":
+    if gan_loss == "non_saturating":
+        return tf.nn.softplus(-adapted_logits)
+    if real_logits is None:
         return -tf.nn.softplus(adapted_logits)
-    return tf.nn.softplus(-adapted_logits)
+    return adversarial_loss(real_logits, adapted_logits)
 
 
 def standardize(images: tf.Tensor) -> tf.Tensor:

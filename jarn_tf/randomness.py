@@ -55,6 +55,13 @@ class BatchSlice:
         drawn = tf.random.stateless_uniform(shape, seed, low, high, images.dtype)
         return tf.gather(drawn, self.rows)
 
+    def over_replicas(self, value: tf.Tensor) -> tf.Tensor:
+        """The sum of each replica's value."""
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync == 1:
+            return value
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
     def mean(self, values: tf.Tensor) -> tf.Tensor:
         """This replica's share of the mean over the global batch.
 

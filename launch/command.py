@@ -19,7 +19,11 @@ class RadiusParser(flags.ArgumentParser):
         try:
             return float(argument)
         except ValueError:
+            pass
+        try:
             return float(fractions.Fraction(argument))
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"{argument!r} is not {self.syntactic_help}") from None
 
     def flag_type(self) -> str:
         return "radius"

@@ -19,7 +19,7 @@ def linf_bounds(images: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor
         Two float32 tensors of the shape of `images`.
     """
     exact = tf.cast(images, tf.float64)
-    epsilon = tf.cast(epsilon, tf.float64)
+    epsilon = tf.constant(epsilon, tf.float64)  # a cast would go through float32
     lower, upper = tf.cast(exact - epsilon, tf.float32), tf.cast(exact + epsilon, tf.float32)
     outside = tf.cast(lower, tf.float64) < exact - epsilon
     lower = tf.where(outside, tf.math.nextafter(lower, 2.0), lower)

@@ -53,6 +53,8 @@ def pgd(
     config.one_of("loss", loss, config.ATTACK_LOSSES)
     if step_size is None:
         step_size = default_step_size(epsilon, steps)
+    else:
+        config.positive("step_size", step_size)
     bounds = linf_bounds(images, epsilon)
     best, highest = images, attack_loss(classifier, images, labels, loss)
     for restart in range(restarts):

@@ -40,6 +40,8 @@ class Attack:
     def __post_init__(self):
         config.radius(self.epsilon)
         config.whole("restarts", self.restarts)
+        if self.step_size is not None:
+            config.positive("step_size", self.step_size)
         if self.name not in ("clean", "fgsm") and not re.fullmatch(
             r"pgd[1-9]\d*(_margin)?", self.name
         ):

@@ -1,0 +1,103 @@
+import itertools
+import json
+import math
+
+import pytest
+
+from jarn_tf import config
+from jarn_tf.config import Config, preset
+
+
+@pytest.mark.parametrize(
+    ("dataset", "epsilon", "weight", "interval", "filters"),
+    [
+        ("mnist", 0.3, 1, 10, (64, 128)),  # Section 4.1
+        ("svhn", 8 / 255, 5, 20, (16, 32, 64, 128, 256)),  # Section 4.2
+        ("cifar10", 8 / 255, 1, 20, (32, 64, 128, 256, 512)),  # Section 4.3
+    ],
+)
+def test_the_paper_s_preset_is_what_the_paper_says(dataset, epsilon, weight, interval, filters):
+    c = preset(dataset, name="paper")
+    assert c.epsilon == epsilon
+    assert c.adversarial_weight == weight
+    assert c.discriminator_interval == interval
+    assert c.discriminator_filters == filters
+    assert (c.jacobian_of, c.gan_loss, c.real_images) == ("loss", "minimax", "perturbed")
+    assert not c.standardize
+    assert c.jarn_start_fraction == 0.75  # "the last few epoch (25%)"
+    assert c.noise_fraction == 1
+
+
+def test_every_preset_is_a_valid_config_that_json_keeps():
+    for names in itertools.product(config.DATASETS, config.DEFENSES, config.PRESETS):
+        c = preset(*names)
+        assert (c.dataset, c.defense, c.preset) == names
+        flat = c.as_dict()
+        assert json.loads(json.dumps(flat)) == flat
+        assert flat["classifier_optimizer.learning_rate"] == c.classifier_optimizer.learning_rate
+
+
+def test_two_configs_that_differ_have_dicts_that_differ():
+    base = preset()
+    for change in (
+        {"seed": 1},
+        {"classifier_decay": ((0.5, 0.1),)},
+        {"adaptor_optimizer": config.Optimizer("adam", 0.5)},
+        {"discriminator_filters": (1,)},
+    ):
+        assert preset(**change).as_dict() != base.as_dict()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"epochs": math.nan},
+        {"batch_size": -1},
+        {"discriminator_interval": 0},
+        {"replicas": 0},
+        {"train_examples": 0},
+        {"test_examples": -5},
+        {"adversarial_weight": -1.0},
+        {"adversarial_weight": math.inf},
+        {"adversarial_weight": math.nan},
+        {"epsilon": -1},
+        {"epsilon": math.nan},
+        {"noise_fraction": 1.5},
+        {"jarn_start_fraction": -0.1},
+        {"jacobian_of": "logits"},
+        {"gan_loss": "wasserstein"},
+        {"real_images": "noisy"},
+        {"strategy": "tpu"},
+        {"network": "resnet"},
+        {"weight_decay": -1.0},
+        {"seed": -1},
+    ],
+)
+def test_values_out_of_range(change):
+    (name,) = change
+    with pytest.raises(ValueError, match=name) as error:
+        preset(**change)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_optimizer_is_not_taken_for_sgd():
+    with pytest.raises(ValueError, match="rmsprop"):
+        preset(classifier_optimizer=config.Optimizer("rmsprop", 0.1))
+
+
+def test_a_radius_in_255ths_gets_a_hint():
+    with pytest.raises(ValueError, match="did you mean 8/255"):
+        preset(epsilon=8)
+
+
+@pytest.mark.parametrize("names", [("imagenet",), ("mnist", "trades"), ("mnist", "jarn", "best")])
+def test_unknown_names(names):
+    with pytest.raises(ValueError, match=names[-1]):
+        preset(*names)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        preset().epsilon = 0.1
+    assert isinstance(preset(), Config)

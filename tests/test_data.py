@@ -1,0 +1,267 @@
+import os
+import pathlib
+import socket
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from jarn_tf import data
+
+
+def numbered(n, shape=(4, 4, 1)):
+    """Images that carry their index in their first pixel."""
+    images = np.zeros((n, *shape), np.uint8)
+    images[:, 0, 0, 0] = np.arange(n)
+    return data.Split(images, np.arange(n, dtype=np.int32) % 3)
+
+
+def run(split, batch_size, first_step, last_step, seed=0, augment=False):
+    batches = data.training_batches(split, batch_size, seed, first_step, last_step, augment)
+    return [(x.numpy(), y.numpy()) for x, y in batches]
+
+
+def indices(batches):
+    return [np.rint(x[:, 0, 0, 0] * 255).astype(int).tolist() for x, _ in batches]
+
+
+# Digits
+
+
+def test_digits_has_the_documented_splits(digits):
+    assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [1294, 143, 360]
+    assert digits.image_shape == (28, 28, 1)
+    assert digits.classes == 10
+    for split in (digits.train, digits.validation, digits.test):
+        assert split.images.dtype == np.uint8
+        assert split.labels.dtype == np.int32
+        assert split.floats.dtype == np.float32
+        assert split.floats.min() == 0
+        assert 0.9 < split.floats.max() <= 1
+
+
+def test_digits_are_stratified_and_disjoint_and_always_the_same(digits):
+    parts = [digits.train, digits.validation, digits.test]
+    everything = np.concatenate([s.labels for s in parts])
+    expected = np.bincount(everything) * len(digits.test) / len(everything)
+    assert np.abs(np.bincount(digits.test.labels) - expected).max() <= 1
+    images = [image.tobytes() for s in parts for image in s.images]
+    assert len(set(images)) == len(images) == 1797
+    again = data.load("digits")
+    for a, b in zip(parts, [again.train, again.validation, again.test]):
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_a_part_of_a_dataset_is_its_beginning(digits):
+    part = data.load("digits", train_examples=30, test_examples=7)
+    assert [len(s) for s in (part.train, part.validation, part.test)] == [30, 7, 7]
+    np.testing.assert_array_equal(part.train.images, digits.train.images[:30])
+    np.testing.assert_array_equal(part.test.labels, digits.test.labels[:7])
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(20, 5), (23, 5), (20, 20)])
+def test_each_epoch_is_another_permutation(n, batch_size):
+    per_epoch = n // batch_size
+    split = numbered(n)
+    batches = run(split, batch_size, 0, 3 * per_epoch)
+    assert len(batches) == 3 * per_epoch
+    order = np.concatenate(indices(batches)).reshape(3, -1)
+    for epoch in order:
+        assert len(set(epoch)) == per_epoch * batch_size
+        assert (epoch != np.sort(epoch)).any()
+    assert (order[0] != order[1]).any() and (order[1] != order[2]).any()
+    labels = np.concatenate([y for _, y in batches])
+    np.testing.assert_array_equal(labels, split.labels[order.ravel()])
+
+
+def test_a_permutation_moves_every_part_of_the_dataset():
+    first = [i for batch in indices(run(numbered(200), 20, 0, 10)) for i in batch]
+    assert np.abs(np.corrcoef(first, np.arange(200))[0, 1]) < 0.3
+
+
+def test_the_order_depends_on_the_seed():
+    assert indices(run(numbered(20), 5, 0, 4)) != indices(run(numbered(20), 5, 0, 4, seed=1))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("first_step", [1, 4, 6])
+def test_a_run_can_start_at_any_step(augment, first_step):
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), np.uint8)
+    split = data.Split(pixels, np.arange(23, dtype=np.int32))
+    whole = run(split, 5, 0, 10, augment=augment)
+    tail = run(split, 5, first_step, 10, augment=augment)
+    assert len(tail) == 10 - first_step
+    for (images, labels), (expected_images, expected_labels) in zip(tail, whole[first_step:]):
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_batches_give_every_example_once_in_order():
+    split = numbered(23)
+    batches = [(x.numpy(), y.numpy()) for x, y in data.batches(split, 10)]
+    assert [len(y) for _, y in batches] == [10, 10, 3]
+    assert sum(indices(batches), []) == list(range(23))
+    assert batches[0][0].dtype == np.float32
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), split.floats)
+
+
+def test_a_batch_larger_than_the_dataset():
+    with pytest.raises(ValueError, match="batch_size=24 and 23 training images"):
+        data.training_batches(numbered(23), 24, 0, 0, 1)
+
+
+# Augmentation
+
+
+def test_augmented_images_are_shifted_or_mirrored():
+    pixels = np.random.default_rng(0).integers(1, 256, (64, 8, 8, 1), np.uint8)
+    split = data.Split(pixels, np.arange(64, dtype=np.int32))
+    ((augmented, labels),) = run(split, 64, 0, 1, augment=True)
+    padded = np.pad(split.floats, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    places = []
+    for image, label in zip(augmented, labels):
+        candidates = {
+            (y, x, mirrored): padded[label, y : y + 8, x : x + 8][:, :: -1 if mirrored else 1]
+            for y in range(9)
+            for x in range(9)
+            for mirrored in (False, True)
+        }
+        found = [place for place, c in candidates.items() if np.abs(c - image).max() < 1e-6]
+        assert len(found) == 1, label
+        places += found
+    rows, columns, mirrored = map(set, zip(*places))
+    assert len(rows) > 6 and len(columns) > 6 and mirrored == {False, True}
+    assert len(set(places)) > 40  # not one place for the whole batch
+
+
+def test_augmentation_is_a_function_of_seed_and_step():
+    split = data.Split(
+        np.random.default_rng(0).integers(0, 256, (8, 8, 8, 1), np.uint8), np.zeros(8, np.int32)
+    )
+    batches = run(split, 8, 0, 2, augment=True)
+    again = run(split, 8, 0, 2, augment=True)
+    for (a, _), (b, _) in zip(batches, again):
+        np.testing.assert_array_equal(a, b)
+    assert (np.sort(batches[0][0], axis=0) != np.sort(batches[1][0], axis=0)).any()
+
+
+# TensorFlow Datasets
+
+
+def test_svhn_loads_through_tfds(tmp_path):
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=20):
+        svhn = data.load("svhn", str(tmp_path))
+    assert [len(s) for s in (svhn.train, svhn.validation, svhn.test)] == [18, 2, 20]
+    assert svhn.image_shape == (32, 32, 3)
+    assert svhn.classes == 10
+    assert svhn.train.images.dtype == np.uint8
+    assert svhn.train.labels.dtype == np.int32
+
+
+@pytest.mark.parametrize("name", ["mnist", "svhn", "cifar10"])
+def test_a_missing_dataset_without_a_network(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_reachable", lambda host: False)
+    with pytest.raises(FileNotFoundError) as error:
+        data.load(name, str(tmp_path))
+    message = str(error.value)
+    for part in (str(tmp_path), "--data_dir", "--dataset=digits"):
+        assert part in message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_host_that_does_not_resolve_is_not_reachable(monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(data, "_SECONDS_TO_FIND_NETWORK", 2)
+    assert not data._reachable("host.invalid")
+
+
+def test_a_host_that_answers_is_reachable(monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connect, here = socket.create_connection, server.getsockname()
+        monkeypatch.setattr(socket, "create_connection", lambda _, **kw: connect(here, **kw))
+        assert data._reachable("somewhere.example")
+
+
+def test_svhn_without_its_extra_split(tmp_path):
+    """TFDS's own builder, asked for its splits; only the download is played."""
+    import tensorflow_datasets as tfds
+
+    requested = []
+
+    class Downloads:
+        def download(self, urls):
+            requested.extend(urls)
+            return {split: pathlib.Path(split) for split in urls}
+
+    builder = tfds.builder("svhn_cropped", data_dir=str(tmp_path))
+
+    def splits():
+        requested.clear()
+        return [str(g.name) for g in builder._split_generators(Downloads())]
+
+    assert splits() == requested == ["train", "test", "extra"]
+    data._leave_out_extra(builder)
+    assert splits() == requested == ["train", "test"]
+
+
+def of_tfds(count):
+    """A builder whose metadata promise so many training images."""
+    splits = {"train": types.SimpleNamespace(num_examples=count)}
+    return types.SimpleNamespace(info=types.SimpleNamespace(splits=splits), data_dir="/the/folder")
+
+
+def two_batches():
+    yield np.zeros((3, 4, 4, 1), np.uint8), np.array([0, 1, 2])
+    yield np.ones((2, 4, 4, 1), np.uint8), np.array([3, 4])
+
+
+def test_a_complete_split_is_joined():
+    split = data._complete("mnist", of_tfds(5), "train", two_batches())
+    np.testing.assert_array_equal(split.labels, np.arange(5))
+    np.testing.assert_array_equal(split.images[:, 0, 0, 0], [0, 0, 0, 1, 1])
+
+
+def cut():
+    yield from two_batches()
+    raise tf.errors.DataLossError(None, None, "truncated record at 4711\nmore lines")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "count", "message"),
+    [
+        (two_batches, 6, "5 of 6 train images"),
+        (cut, 5, "truncated record at 4711"),
+        (lambda: iter(()), 5, ""),
+    ],
+)
+def test_a_damaged_dataset_is_refused(arrays, count, message):
+    with pytest.raises(ValueError, match=message) as error:
+        data._complete("mnist", of_tfds(count), "train", arrays())
+    for part in ("mnist", "/the/folder", "Delete that folder"):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_real_mnist():
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder or not (pathlib.Path(folder) / "mnist").is_dir():
+        pytest.skip("no prepared MNIST: TFDS_DATA_DIR names no folder that holds it")
+    mnist = data.load("mnist")
+    assert [len(s) for s in (mnist.train, mnist.validation, mnist.test)] == [54000, 6000, 10000]
+    assert mnist.image_shape == (28, 28, 1)
+    assert mnist.classes == 10
+    images, labels = next(iter(data.batches(mnist.test, 500)))
+    assert images.dtype == tf.float32 and labels.dtype == tf.int32
+    assert images.numpy().min() == 0 and images.numpy().max() == 1
+    assert set(labels.numpy()) == set(range(10))

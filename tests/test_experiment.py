@@ -1,0 +1,295 @@
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toys
+
+from jarn_tf import callbacks, experiment
+from jarn_tf.evaluation import Attack
+
+
+def snapshot(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def variables(workdir):
+    """Every variable of the newest checkpoint: networks, optimizers, metrics; not its counter."""
+    reader = tf.train.load_checkpoint(str(workdir / "checkpoints"))
+    names = reader.get_variable_to_shape_map()
+    return {
+        name: reader.get_tensor(name)
+        for name in names
+        if "save_counter" not in name and name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    }
+
+
+def assert_same_run(workdir, expected):
+    there, here = variables(expected), variables(workdir)
+    assert there.keys() == here.keys()
+    assert sum("classifier" in name for name in there) > 8
+    for name, value in there.items():
+        np.testing.assert_array_equal(here[name], value, err_msg=name)
+    assert (workdir / "history.csv").read_text() == (expected / "history.csv").read_text()
+    loaded = [keras.models.load_model(w / "model.keras") for w in (workdir, expected)]
+    toys.assert_same(*map(toys.state, loaded))
+
+
+class Stop(KeyboardInterrupt):
+    """What Ctrl-C raises, at a place of our choice."""
+
+
+def after_checkpoint(patch, epoch):
+    original = callbacks.CheckpointEachEpoch.on_epoch_end
+
+    def on_epoch_end(self, e, logs=None):
+        original(self, e, logs)
+        if e == epoch:
+            raise Stop
+
+    patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_end", on_epoch_end)
+
+
+def before_checkpoint(patch, epoch):
+    """The row of the epoch is in history.csv, its checkpoint is not."""
+    original = callbacks.CheckpointEachEpoch.on_epoch_end
+
+    def on_epoch_end(self, e, logs=None):
+        if e == epoch:
+            raise Stop
+        original(self, e, logs)
+
+    patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_end", on_epoch_end)
+
+
+def within(patch, epoch):
+    def on_train_batch_end(self, batch, logs=None):
+        if np.array(self.model.optimizer.iterations) == 4 * epoch + 3:
+            raise Stop
+
+    patch.setattr(
+        callbacks.CheckpointEachEpoch, "on_train_batch_end", on_train_batch_end, raising=False
+    )
+
+
+def failing_after(patch, epoch):
+    """The first loss after the epoch's checkpoint is NaN."""
+    original = callbacks.CheckpointEachEpoch.on_epoch_end
+
+    def on_epoch_end(self, e, logs=None):
+        original(self, e, logs)
+        if e == epoch:
+            bias = self.model.classifier.weights[-1]
+            bias.assign(np.full(bias.shape, np.nan))
+
+    patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_end", on_epoch_end)
+
+
+def test_a_run_stopped_again_and_again_ends_as_the_unbroken_one(tiny_config, run_dir, tmp_path):
+    """Bit for bit, wherever it stops; epochs from 0, four steps each."""
+    workdir = tmp_path / "broken"
+    for stop, epoch, saved in (
+        (within, 0, None),  # nothing saved yet
+        (after_checkpoint, 1, 2),
+        (before_checkpoint, 2, 2),
+        (failing_after, 2, 3),
+        (within, 3, 3),
+    ):
+        expected = (ValueError, "not finite.*step 12") if stop is failing_after else (Stop, None)
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(expected[0], match=expected[1]) as stopped,
+        ):
+            stop(patch, epoch)
+            experiment.train(tiny_config, workdir)
+        assert "\n" not in str(stopped.value)
+        newest = tf.train.latest_checkpoint(str(workdir / "checkpoints"))
+        assert (newest and int(newest.rsplit("-", 1)[1])) == saved
+        assert not (workdir / "model.keras").exists()
+    rows = experiment.train(tiny_config, workdir)
+    assert_same_run(workdir, run_dir)
+    expected = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
+    assert [r["accuracy"] for r in rows] == [r["accuracy"] for r in expected]
+
+
+def damage_data(checkpoints):
+    path = next(checkpoints.glob("ckpt-4.data*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_data(checkpoints):
+    path = next(checkpoints.glob("ckpt-4.data*"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty_index(checkpoints):
+    (checkpoints / "ckpt-4.index").write_bytes(b"")
+
+
+def lose_data(checkpoints):
+    next(checkpoints.glob("ckpt-4.data*")).unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_data, cut_data, empty_index, lose_data])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    damage, tiny_config, run_dir, tmp_path, monkeypatch, capsys
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(run_dir, workdir)
+    (workdir / "classifier.keras").unlink()
+    damage(workdir / "checkpoints")
+    before = tf.train.load_checkpoint(str(workdir / "checkpoints" / "ckpt-3"))
+    continued = []
+
+    def fit(model, *args):
+        continued.append(int(np.array(model.optimizer.iterations)) // 4)
+        continued.append(toys.state(model))
+        raise Stop
+
+    monkeypatch.setattr(experiment, "_fit", fit)
+    with pytest.raises(Stop):
+        experiment.train(tiny_config, workdir)
+    epochs, restored = continued
+    assert epochs == 3
+    names = [n for n in before.get_variable_to_shape_map() if "classifier" in n]
+    saved = {before.get_tensor(n).tobytes() for n in names}
+    for name, value in restored.items():
+        if name.startswith("classifier/"):
+            assert value.tobytes() in saved, name
+    assert "ckpt-4" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_trained_again(tiny_config, run_dir, capsys, monkeypatch):
+    before = snapshot(run_dir)
+    monkeypatch.setattr(experiment, "_fit", lambda *args: pytest.fail("trained again"))
+    rows = experiment.train(tiny_config, run_dir)
+    assert "finished" in capsys.readouterr().out
+    assert snapshot(run_dir) == before
+    assert rows == json.loads(before["evaluation.json"])["attacks"]
+
+
+def test_another_configuration_is_refused(tiny_config, run_dir):
+    before = snapshot(run_dir)
+    other = dataclasses.replace(tiny_config, seed=7, adversarial_weight=2.0)
+    with pytest.raises(ValueError, match="another configuration") as error:
+        experiment.train(other, run_dir)
+    for part in ("seed", "0", "7", "adversarial_weight", str(run_dir)):
+        assert part in str(error.value)
+    assert "batch_size" not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert snapshot(run_dir) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"configuration": 1}', '{"config": 3}'])
+def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError) as error:
+        experiment.train(tiny_config, tmp_path)
+    assert "\n" not in str(error.value)
+    assert snapshot(tmp_path) == {"config.json": content.encode()}
+
+
+def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        experiment.train(tiny_config, tmp_path / "file" / "run")
+
+
+def test_a_batch_larger_than_the_dataset_writes_nothing(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, train_examples=63)
+    with pytest.raises(ValueError, match="batch_size=64 and 63 training images"):
+        experiment.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# What a finished run leaves
+
+
+def test_config_json_holds_the_resolved_settings_and_versions(tiny_config, run_dir):
+    content = json.loads((run_dir / "config.json").read_text())
+    assert content["config"] == tiny_config.as_dict()
+    assert content["versions"]["tensorflow"] == tf.__version__
+    assert content["versions"]["keras"] == keras.__version__
+    assert {"jarn_tf", "python", "numpy"} <= content["versions"].keys()
+
+
+def test_model_keras_loads_with_its_optimizers(run_dir):
+    """16 steps, JARN's phase from step 4 on, the discriminator learning at every second."""
+    model = keras.models.load_model(run_dir / "model.keras")
+    assert [int(np.array(getattr(model, o).iterations)) for o in model.OPTIMIZERS] == [16, 12, 6]
+
+
+def test_classifier_keras_needs_no_jarn(run_dir, tmp_path, digits):
+    images = digits.test.floats[:8]
+    np.save(tmp_path / "images.npy", images)
+    program = """
+import sys, keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+np.save(sys.argv[3], model(np.load(sys.argv[2])))
+assert "jarn_tf" not in sys.modules
+"""
+    paths = [run_dir / "classifier.keras", tmp_path / "images.npy", tmp_path / "logits.npy"]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, cwd=tmp_path)
+    model = keras.models.load_model(run_dir / "model.keras")
+    np.testing.assert_allclose(np.load(paths[2]), model(images), rtol=1e-5, atol=1e-6)
+
+
+def test_evaluation_json_is_of_the_saved_classifier(run_dir, tiny_config, digits):
+    content = json.loads((run_dir / "evaluation.json").read_text())
+    assert content["dataset"] == "digits"
+    assert content["examples"] == 64
+    rows = {row["name"]: row for row in content["attacks"]}
+    assert {"clean", "fgsm", "pgd40"} <= rows.keys()
+    for row in rows.values():
+        assert {"name", "epsilon", "steps", "restarts", "accuracy", "seconds"} <= row.keys()
+    assert rows["pgd40"]["epsilon"] == tiny_config.epsilon
+    classifier = keras.models.load_model(run_dir / "classifier.keras")
+    test = digits.test.first(64)
+    predicted = classifier(test.floats).numpy().argmax(axis=1)
+    assert rows["clean"]["accuracy"] == pytest.approx((predicted == test.labels).mean())
+
+
+# Evaluation
+
+
+def test_evaluate_a_classifier_of_one_s_own(digits_classifier, digits, tmp_path):
+    digits_classifier.save(tmp_path / "mine.keras")
+    target = experiment.saved_model(tmp_path / "mine.keras", "digits", tmp_path / "out")
+    rows = experiment.evaluate(target, [Attack("fgsm", 0.05)], examples=50)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["attacks"] == rows
+    predicted = digits_classifier(digits.test.floats[:50]).numpy().argmax(axis=1)
+    assert rows[0]["accuracy"] == pytest.approx((predicted == digits.test.labels[:50]).mean())
+
+
+def test_a_model_of_another_image_shape_is_refused(tmp_path):
+    toys.classifier().save(tmp_path / "toy.keras")
+    target = experiment.saved_model(tmp_path / "toy.keras", "digits", tmp_path / "out")
+    with pytest.raises(ValueError, match="does not fit digits"):
+        experiment.evaluate(target, [Attack("fgsm", 0.05)])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model"])
+def test_a_file_that_is_no_model(tmp_path, content):
+    path = tmp_path / "m.keras"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises((ValueError, OSError), match="m.keras"):
+        experiment.saved_model(path, "digits", tmp_path / "out")
+
+
+def test_an_unfinished_run_is_not_evaluated(run_dir, tmp_path):
+    shutil.copy(run_dir / "config.json", tmp_path)
+    with pytest.raises(ValueError, match="not finished"):
+        experiment.finished_run(tmp_path)
+    with pytest.raises(ValueError, match="no readable run"):
+        experiment.finished_run(tmp_path / "nowhere")

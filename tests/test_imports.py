@@ -1,0 +1,82 @@
+"""Imports run one way, from the command line down to the mathematics."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+import jarn_tf
+import launch
+
+ROOT = pathlib.Path(jarn_tf.__file__).parents[1]
+#: From the top down; what is not named lies below them all.
+CHAIN = ("launch", "experiment", "builders", "callbacks", "evaluation", "jarn", "defense")
+FILES = sorted((ROOT / "jarn_tf").rglob("*.py")) + sorted(
+    pathlib.Path(launch.__file__).parent.rglob("*.py")
+)
+
+
+def part(name):
+    """`jarn_tf.evaluation.figures` to `evaluation`; `launch.train` to `launch`; else None."""
+    pieces = name.split(".")
+    if pieces[0] == "launch":
+        return "launch"
+    return pieces[1] if pieces[0] == "jarn_tf" and len(pieces) > 1 else None
+
+
+def imported(path):
+    """Every module that a file imports anywhere, by its dotted name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            for alias in node.names:
+                # `from jarn_tf import data` names a module, `from absl import flags` too.
+                names.add(f"{node.module}.{alias.name}")
+    return names
+
+
+def dependencies():
+    """Part to the parts that it imports, other than itself."""
+    found = {}
+    for path in FILES:
+        relative = path.relative_to(ROOT).with_suffix("")
+        name = part(".".join(relative.parts).removesuffix(".__init__"))
+        if name is not None:  # the package's own __init__ gathers what users need
+            found.setdefault(name, set()).update(filter(None, map(part, imported(path))))
+    return {name: uses - {name} for name, uses in found.items()}
+
+
+def test_the_chain_is_imported_downwards_only():
+    assert set(CHAIN) <= set(dependencies())
+    rank = {name: i for i, name in enumerate(CHAIN)}
+    for name, uses in dependencies().items():
+        for used in uses:
+            below = rank.get(used, len(CHAIN)) > rank.get(name, len(CHAIN))
+            assert below or used not in rank, f"{name} imports {used}"
+
+
+def test_no_part_imports_itself_by_way_of_others():
+    graph = dependencies()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        for used in graph.get(name, ()):
+            visit(used, [*path, name])
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_config_imports_the_standard_library_only():
+    for name in imported(ROOT / "jarn_tf" / "config.py"):
+        assert name.split(".")[0] in sys.stdlib_module_names, name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_flags_are_read_in_launch_only(path):
+    if path.is_relative_to(ROOT / "jarn_tf"):
+        assert not any(name.split(".")[0] == "absl" for name in imported(path))

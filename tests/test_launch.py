@@ -1,0 +1,185 @@
+"""The two commands, as a user calls them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import app, flags
+from absl.testing import flagsaver
+
+from launch import command, train
+
+ROOT = pathlib.Path(train.__file__).parents[1]
+
+
+def launch(module, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+def assert_refused(done, *parts):
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run made by the command; the shortest there is."""
+    workdir = tmp_path_factory.mktemp("launch") / "run"
+    done = launch(
+        "train",
+        "--dataset=digits",
+        "--epochs=2",
+        "--batch_size=64",
+        "--train_examples=128",
+        "--test_examples=32",
+        "--epsilon=8/255",
+        f"--workdir={workdir}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pgd40" in done.stdout
+    return workdir
+
+
+def test_train_writes_every_file_of_the_contract(workdir):
+    for name in (
+        "config.json",
+        "history.csv",
+        "train",
+        "validation",
+        "checkpoints",
+        "model.keras",
+        "classifier.keras",
+        "evaluation.json",
+    ):
+        assert (workdir / name).exists(), name
+    assert list((workdir / "figures").glob("*.png"))
+    assert not list(workdir.rglob("*.partial*"))
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["config"]["epsilon"] == 8 / 255
+    assert config["config"]["epochs"] == 2
+    assert {"python", "tensorflow", "keras"} <= config["versions"].keys()
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    assert (evaluation["dataset"], evaluation["examples"]) == ("digits", 32)
+    for row in evaluation["attacks"]:
+        assert {"name", "epsilon", "steps", "restarts", "accuracy", "seconds"} <= row.keys()
+        assert 0 <= row["accuracy"] <= 1
+
+
+def test_evaluate_a_run(workdir):
+    done = launch("evaluate", f"--workdir={workdir}", "--attacks=fgsm,pgd3", "--epsilon=0.1,8/255")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
+    there = {(row["name"], row["epsilon"]) for row in rows}
+    assert there >= {(a, e) for a in ("fgsm", "pgd3") for e in (0.1, 8 / 255)}
+    assert rows[0]["name"] == "clean"
+    for row in rows:
+        assert row["name"] in done.stdout
+
+
+def test_evaluate_a_model_of_one_s_own(digits_classifier, tmp_path):
+    digits_classifier.save(tmp_path / "mine.keras")
+    done = launch(
+        "evaluate",
+        f"--model={tmp_path / 'mine.keras'}",
+        "--dataset=digits",
+        f"--output={tmp_path / 'out'}",
+        "--attacks=pgd2_margin",
+        "--restarts=2",
+        "--examples=40",
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert content["examples"] == 40
+    (row,) = [row for row in content["attacks"] if row["name"] == "pgd2_margin"]
+    assert (row["steps"], row["restarts"], row["epsilon"]) == (2, 2, 0.3)
+
+
+def test_evaluate_refuses_an_unknown_attack(run_dir):
+    before = (run_dir / "evaluation.json").read_bytes()
+    assert_refused(launch("evaluate", f"--workdir={run_dir}", "--attacks=cw"), "cw", "pgd40")
+    assert (run_dir / "evaluation.json").read_bytes() == before
+
+
+def test_evaluate_refuses_a_missing_workdir(tmp_path):
+    done = launch("evaluate", f"--workdir={tmp_path / 'none'}")
+    assert_refused(done, str(tmp_path / "none"), "--workdir")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_refuses_pixels_in_255ths(tmp_path):
+    done = launch("train", "--epsilon=8", f"--workdir={tmp_path / 'run'}")
+    assert_refused(done, "epsilon", "8/255")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+# In this process, as one more start costs seconds. `evaluate` defines the same flags, so not here.
+
+
+@pytest.mark.parametrize(
+    ("flag", "parts"),
+    [
+        ("--dataset=imagenet", ["dataset", "imagenet"]),
+        ("--defense=trades", ["defense", "trades"]),
+        ("--epsilon=-1", ["epsilon", "-1"]),
+        ("--epsilon=nan", ["epsilon", "nan"]),
+        ("--epsilon=1/0", ["epsilon"]),
+        ("--epsilon=tiny", ["epsilon", "tiny"]),
+        ("--epochs=0", ["epochs"]),
+        ("--batch_size=2000", ["batch_size=2000"]),
+        ("--seed=-1", ["eed must"]),
+    ],
+)
+def test_train_refuses_bad_flags(flag, parts, tmp_path, capsys):
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+        try:
+            flags.FLAGS(["train", flag, f"--workdir={tmp_path / 'run'}"])
+        except flags.Error as error:  # absl prints it with the usage
+            sys.exit(str(error))
+        train.main(["train"])
+    message = stopped.value.code
+    assert isinstance(message, str)  # which Python prints, with exit status 1
+    assert "\n" not in message.strip()
+    for part in parts:
+        assert part in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_argument_that_is_no_flag():
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train"])
+        with pytest.raises(app.UsageError, match="mnist"):
+            train.main(["train", "mnist"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("0", 0.0), ("1/4", 0.25), ("1e-2", 0.01)]
+)
+def test_radii(text, value):
+    assert command.RadiusParser().parse(text) == value
+    assert command.RadiiParser().parse(f"{text},0.5") == [value, 0.5]
+
+
+def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(train.experiment, "train", lambda *args: calls.append(args))
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", "--dataset=mnist", "--preset=paper", "--epsilon=1/4", "--seed=0"])
+        train.main(["train"])
+    ((config, workdir),) = calls
+    assert (config.dataset, config.preset) == ("mnist", "paper")
+    assert (config.epsilon, config.seed) == (0.25, 0)
+    assert pathlib.Path(workdir) == pathlib.Path("runs/mnist_jarn_paper")

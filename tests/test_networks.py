@@ -1,0 +1,115 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from jarn_tf import networks
+
+CASES = {
+    "mnist_cnn": (lambda: networks.mnist_cnn(pixel_scale=255.0), (28, 28, 1), (10,)),
+    "mnist_cnn_rgb": (lambda: networks.mnist_cnn((32, 32, 3), 7), (32, 32, 3), (7,)),
+    "wide_resnet": (lambda: networks.wide_resnet((16, 16, 3), 10, 1, 1), (16, 16, 3), (10,)),
+    "wide_resnet_2": (lambda: networks.wide_resnet((8, 8, 1), 4, 2, 2), (8, 8, 1), (4,)),
+    "adaptor": (lambda: networks.adaptor((9, 7, 3)), (9, 7, 3), (9, 7, 3)),
+    "discriminator_2": (lambda: networks.discriminator((28, 28, 1)), (28, 28, 1), (1,)),
+    "discriminator_5": (
+        lambda: networks.discriminator((32, 32, 3), (4, 4, 8, 8, 8)),
+        (32, 32, 3),
+        (1,),
+    ),
+    "discriminator_2_bn": (
+        lambda: networks.discriminator((28, 28, 1), batch_norm=True),
+        (28, 28, 1),
+        (1,),
+    ),
+    "discriminator_5_bn": (
+        lambda: networks.discriminator((32, 32, 3), (4, 4, 8, 8, 8), batch_norm=True),
+        (32, 32, 3),
+        (1,),
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request, rng):
+    build, image_shape, output_shape = CASES[request.param]
+    keras.utils.set_random_seed(0)
+    images = rng.uniform(0, 1, (4, *image_shape)).astype(np.float32)
+    return request.param, build(), tf.constant(images), output_shape
+
+
+def test_shape_and_a_gradient_for_every_variable(case):
+    name, model, images, output_shape = case
+    with tf.GradientTape() as tape:
+        outputs = model(images, training=False)
+        mix = tf.random.stateless_normal(outputs.shape, (0, 0))
+        value = tf.reduce_sum(mix * outputs)
+    assert outputs.shape == (4, *output_shape)
+    gradients = tape.gradient(value, model.trainable_variables)
+    assert gradients
+    for variable, gradient in zip(model.trainable_variables, gradients):
+        assert gradient is not None, variable.path
+        assert np.abs(gradient).max() > 0, variable.path
+
+
+def test_plain_keras_reload(case, tmp_path):
+    """Made of Keras's own layers only, so that the file loads without this package."""
+    _, model, images, _ = case
+    for layer in model._flatten_layers(include_self=False):
+        assert type(layer).__module__.startswith("keras."), layer
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
+def test_wide_resnet_has_the_parameters_of_madry_et_al():
+    convolutions, norms = 9 * 3 * 16, 0
+    before = 16
+    for channels in (160, 320, 640):
+        for _ in range(5):
+            convolutions += 9 * before * channels + 9 * channels * channels
+            norms += 2 * before + 2 * channels
+            before = channels
+    norms += 2 * before
+    model = networks.wide_resnet()
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert trainable == convolutions + norms + before * 10 + 10
+    kernels = [v for v in model.trainable_variables if len(v.shape) == 4]
+    assert len(kernels) == 31  # 6 * units + 1, with the dense layer and 2 shortcuts depth 34
+
+
+def test_wide_resnet_standardises_as_tensorflow_does(rng):
+    """Madry et al. use `tf.image.per_image_standardization` of pixels in 0..255."""
+    model = networks.wide_resnet((16, 16, 3), 10, 1, 1)
+    first = next(v for v in model.layers if isinstance(v, keras.layers.Conv2D))
+    images = rng.uniform(0, 1, (3, 16, 16, 3)).astype(np.float32)
+    images[1] = 0.4 + 0.1 * images[1]  # little contrast
+    images[2] = 0.25  # none
+    seen = keras.Model(model.input, first.input)(images)
+    expected = tf.image.per_image_standardization(255 * images)
+    np.testing.assert_allclose(seen, expected, atol=1e-4)
+
+
+def test_adaptor_starts_as_tanh_and_can_stay_so(rng):
+    jacobians = rng.normal(size=(2, 5, 5, 3)).astype(np.float32)
+    for trainable in (True, False):
+        model = networks.adaptor((5, 5, 3), trainable)
+        np.testing.assert_allclose(model(jacobians), np.tanh(jacobians), atol=1e-6)
+        assert bool(model.trainable_variables) == trainable
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda decay: networks.mnist_cnn(weight_decay=decay),
+        lambda decay: networks.wide_resnet((8, 8, 3), 10, 1, 1, weight_decay=decay),
+        lambda decay: networks.adaptor((8, 8, 3), weight_decay=decay),
+        lambda decay: networks.discriminator((28, 28, 1), weight_decay=decay),
+    ],
+)
+def test_weight_decay_is_half_the_squared_norm_of_the_kernels(build):
+    model = build(2e-4)
+    kernels = [np.array(v) for v in model.trainable_variables if v.name == "kernel"]
+    expected = 1e-4 * sum((k.astype(np.float64) ** 2).sum() for k in kernels)
+    np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
+    assert not build(0.0).losses

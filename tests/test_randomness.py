@@ -1,0 +1,28 @@
+import numpy as np
+import tensorflow as tf
+import toys
+
+from jarn_tf.randomness import BatchSlice
+
+
+def test_slices_draw_what_the_whole_batch_draws():
+    images = tf.zeros((7, *toys.IMAGE_SHAPE))
+    step = tf.constant(5)
+    whole = BatchSlice.of(images, 3, step).uniform(images, -1.0, 1.0)
+    parts = []
+    for start, size in ((0, 4), (4, 3), (7, 0)):
+        of_batch = BatchSlice(3, step, *map(tf.constant, (start, size, 7)))
+        np.testing.assert_array_equal(of_batch.rows, range(start, start + size))
+        parts.append(of_batch.uniform(images[start : start + size], -1.0, 1.0))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_means_of_slices_add_up_to_the_mean():
+    values = tf.constant([1.0, 2.0, 4.0, 8.0, 16.0])
+    shares = [
+        BatchSlice(0, tf.constant(0), *map(tf.constant, (start, stop - start, 5))).mean(
+            values[start:stop]
+        )
+        for start, stop in ((0, 3), (3, 5), (5, 5))
+    ]
+    np.testing.assert_allclose(sum(shares), 6.2)
