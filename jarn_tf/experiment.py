@@ -295,7 +295,9 @@ def _finish(
         _write_evaluation(model.classifier, dataset.test, config.dataset, wanted, workdir)
     rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
     _print_rows(rows, len(dataset.test))
-    print(f"Figure:      {figure}\nTensorBoard: tensorboard --logdir {workdir}")
+    print(f"Figure:      {figure}")
+    # By its module, as the virtual environment need not be active.
+    print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {workdir}")
     return rows
 
 
