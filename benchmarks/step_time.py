@@ -144,7 +144,7 @@ def parts(model: JARN, images: tf.Tensor, labels: tf.Tensor) -> dict[str, Callab
         with tf.GradientTape() as tape:
             tape.watch(adapted_images)
             logits = model.discriminator(adapted_images, training=True)[:, 0]
-            loss = tf.reduce_mean(losses.generator_loss(logits, model.gan_loss))
+            loss = tf.reduce_mean(losses.generator_loss(None, logits, model.gan_loss))
         return tape.gradient(loss, adapted_images)
 
     def discriminator_forward():

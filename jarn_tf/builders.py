@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import keras
 import tensorflow as tf
 
@@ -20,11 +22,16 @@ def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
         replicas: Logical CPUs.
 
     Raises:
-        ValueError: TensorFlow already runs with other logical CPUs.
+        ValueError: TensorFlow already runs with other logical CPUs, or there is no `TF_CONFIG`.
     """
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise ValueError(
+                "strategy=multi_worker needs the variable TF_CONFIG, which names the workers and "
+                "this one among them. Received: none."
+            )
         return tf.distribute.MultiWorkerMirroredStrategy()
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy()

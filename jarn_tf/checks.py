@@ -42,7 +42,10 @@ def fits_images(name: str, model: keras.Model, image_shape: tuple, output_shape:
 
 def _shapes(name: str, model: keras.Model) -> tuple[tuple, tuple]:
     try:
-        return tuple(model.input_shape), tuple(model.output_shape)
+        shapes = tuple(model.input_shape), tuple(model.output_shape)
+        if all(size is None or isinstance(size, int) for shape in shapes for size in shape):
+            return shapes
+        raise ValueError("several inputs or outputs")
     except (AttributeError, TypeError, ValueError):
         raise ValueError(
             f"{name} must be a built Keras model with one input and one output. Received: "

@@ -53,7 +53,7 @@ def fraction(name: str, value: float, hint: str = "") -> None:
 
 def radius(epsilon: float) -> None:
     """Raises ValueError unless `epsilon` is a number in [0, 1], the range of pixels."""
-    hint = f" Pixels are in [0, 1]: did you mean {epsilon:g}/255?" if epsilon > 1 else ""
+    hint = f" Pixels are in [0, 1]: did you mean {epsilon:g}/255?" if 1 < epsilon <= 255 else ""
     fraction("epsilon", epsilon, hint)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import socket
 import threading
+import urllib.parse
 from collections.abc import Iterable
 
 import numpy as np
 import sklearn.datasets
 import sklearn.model_selection
 import tensorflow as tf
+
+from jarn_tf import config
 
 #: Dataset name to TFDS name, and a host that TFDS downloads it from.
 _TFDS = {
@@ -74,8 +78,13 @@ def load(
 
     Raises:
         FileNotFoundError: The dataset is not prepared and there is no network.
-        ValueError: A prepared dataset is damaged or incomplete.
+        ValueError: An unknown name, a count below 1, or a prepared dataset that is damaged or
+            incomplete.
     """
+    config.one_of("dataset", name, config.DATASETS)
+    for what, count in (("train_examples", train_examples), ("test_examples", test_examples)):
+        if count is not None:
+            config.whole(what, count)
     train, test, classes = _digits() if name == "digits" else _tfds(name, data_dir)
     held_out = len(train) // 10
     fitted = Split(train.images[: len(train) - held_out], train.labels[: len(train) - held_out])
@@ -89,7 +98,10 @@ def load(
 
 
 def batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Every example once, in order; the last batch may be smaller."""
+    """Every example once, in order, in batches of nearly equal size, at most `batch_size`."""
+    # Nearly equal, because with several replicas a last batch of one image would leave a replica
+    # with none, which TensorFlow's convolutions on CPU refuse.
+    batch_size = math.ceil(len(split) / math.ceil(len(split) / batch_size))
     dataset = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
     return dataset.map(lambda images, labels: (_floats(images), labels)).prefetch(tf.data.AUTOTUNE)
 
@@ -222,14 +234,16 @@ def _prepare(name: str, builder, host: str) -> None:
 
 def _reachable(host: str) -> bool:
     """Whether a connection to the host, or to the proxy set for it, opens within seconds."""
+    address = (host, 443)
     proxy = os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")
     if proxy:
-        return True  # a proxy resolves names itself; TFDS's own error tells the rest
+        parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        address = (parts.hostname, parts.port or 80)
     found = threading.Event()
 
     def connect():
         try:
-            socket.create_connection((host, 443), timeout=_SECONDS_TO_FIND_NETWORK).close()
+            socket.create_connection(address, timeout=_SECONDS_TO_FIND_NETWORK).close()
             found.set()
         except OSError:
             pass

@@ -49,6 +49,11 @@ class Defense(keras.Model):
     ):
         super().__init__(**kwargs)
         checks.classifier(classifier)
+        if perturb is not None and not callable(perturb):
+            raise ValueError(
+                "perturb must be a function of (classifier, images, labels, batch) or None. "
+                f"Received: {perturb!r}. For noise give attacks.UniformNoise(epsilon)."
+            )
         self.classifier = classifier
         self.perturb = perturb
         self.seed = seed
@@ -58,6 +63,16 @@ class Defense(keras.Model):
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.classifier(images, training=training)
+
+    @property
+    def input_shape(self) -> tuple:
+        """Shape of the images, (None, height, width, channels)."""
+        return self.classifier.input_shape
+
+    @property
+    def output_shape(self) -> tuple:
+        """Shape of the logits, (None, classes)."""
+        return self.classifier.output_shape
 
     def compile(
         self,
@@ -125,6 +140,8 @@ class Defense(keras.Model):
             labels = tf.squeeze(labels, -1)  # as Keras's own sparse losses accept them
         classes = self.classifier.output_shape[-1]
         checks.static(images, labels, classes)
+        if weights is not None:
+            weights = tf.reshape(weights, [-1])  # [batch, 1], too, as Keras accepts it
         # In a graph nothing waits for a check that it is not told to wait for.
         with tf.control_dependencies(checks.values(images, labels, classes)):
             images = tf.cast(tf.identity(images), self.classifier.compute_dtype)
@@ -158,7 +175,8 @@ class Defense(keras.Model):
         loss = batch.over_replicas(loss)
         return checks.require(
             tf.math.is_finite(loss),
-            "the loss is not finite (", loss, ") at step ", batch.step, ". Training stopped before "
+            "the loss or its gradient is not finite (", loss, ") at step ", batch.step,
+            ". Training stopped before "
             "the update. Lower the learning rate or the weight of the regulariser.",
         )  # fmt: skip
 
@@ -168,7 +186,11 @@ class Defense(keras.Model):
         """Updates loss and metrics of the classifier, and returns their values by name."""
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(losses.cross_entropy(labels, logits), sample_weight=weights)
+                per_image = losses.cross_entropy(labels, logits)
+                # As Keras does: weighted, but averaged over the number of images.
+                metric.update_state(
+                    per_image if weights is None else per_image * tf.cast(weights, per_image.dtype)
+                )
         results = self.compute_metrics(images, labels, logits, sample_weight=weights)
         for metric in self.regularizer_metrics:
             del results[metric.name]
@@ -267,7 +289,9 @@ class Defense(keras.Model):
 
     def get_compile_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        return {name: serialize(getattr(self, name)) for name in self.OPTIMIZERS}
+        config = super().get_compile_config()
+        kept = {name: config[name] for name in ("metrics", "weighted_metrics")}
+        return kept | {name: serialize(getattr(self, name)) for name in self.OPTIMIZERS}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})

@@ -150,7 +150,9 @@ def evaluate(
     """
     _refuse_unwritable(target.output)
     dataset = data.load(
-        target.dataset, data_dir or target.data_dir, test_examples=examples or target.examples
+        target.dataset,
+        data_dir or target.data_dir,
+        test_examples=target.examples if examples is None else examples,
     )
     checks.classifier(target.classifier)
     shape = tuple(target.classifier.input_shape[1:]), target.classifier.output_shape[-1]
@@ -293,17 +295,22 @@ def _finish(
     if not (workdir / "evaluation.json").exists():
         wanted = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
         _write_evaluation(model.classifier, dataset.test, config.dataset, wanted, workdir)
-    rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
-    _print_rows(rows, len(dataset.test))
+    found = json.loads((workdir / "evaluation.json").read_text())
+    _print_rows(found["attacks"], found["examples"])
     print(f"Figure:      {figure}")
     # By its module, as the virtual environment need not be active.
     print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {workdir}")
-    return rows
+    return found["attacks"]
 
 
 def _refuse_other_config(config: Config, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     if not path.exists():
+        if (workdir / "checkpoints").exists():
+            raise ValueError(
+                f"{workdir} holds checkpoints but no config.json to say of what. Name another "
+                "--workdir."
+            )
         return
     there = read_config(workdir)
     here = config.as_dict()

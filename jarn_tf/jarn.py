@@ -172,7 +172,6 @@ class JARN(Defense):
             if learns:
                 pairs = losses.adversarial_loss(real_logits, adapted_logits)  # line 8
                 discriminator_loss = self._regularization(self.discriminator) - batch.mean(pairs)
-        finite = self._check_finite(batch, classification_loss + generator_loss)
 
         # L_adv reaches theta and psi through J' alone, so the discriminator is crossed once.
         toward_image = tape.gradient(generator_loss, adapted)
@@ -181,6 +180,9 @@ class JARN(Defense):
             theta,
             output_gradients=[1.0, self.adversarial_weight * toward_image],
         )
+        # Second-order gradients can overflow where the losses do not.
+        size = tf.linalg.global_norm(theta_gradients)
+        finite = self._check_finite(batch, classification_loss + generator_loss + size)
         psi_gradients = tape.gradient(
             [adaptor_decay, adapted], psi, output_gradients=[1.0, toward_image]
         )

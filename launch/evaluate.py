@@ -38,6 +38,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
+        if FLAGS.workdir and (FLAGS.model or FLAGS.dataset or FLAGS.output):
+            raise ValueError("Name --workdir, or --model, --dataset and --output, not both.")
         if FLAGS.workdir:
             target = experiment.finished_run(FLAGS.workdir)
         elif FLAGS.model and FLAGS.dataset and FLAGS.output:
