@@ -104,7 +104,9 @@ def test_a_run_can_start_at_any_step(augment, first_step):
 def test_batches_give_every_example_once_in_order():
     split = numbered(23)
     batches = [(x.numpy(), y.numpy()) for x, y in data.batches(split, 10)]
-    assert [len(y) for _, y in batches] == [10, 10, 3]
+    sizes = [len(y) for _, y in batches]
+    assert len(sizes) == 3 and max(sizes) <= 10
+    assert max(sizes) - min(sizes) <= 1  # no tiny last batch that starves a replica
     assert sum(indices(batches), []) == list(range(23))
     assert batches[0][0].dtype == np.float32
     np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), split.floats)
@@ -242,7 +244,7 @@ def cut():
     [
         (two_batches, 6, "5 of 6 train images"),
         (cut, 5, "truncated record at 4711"),
-        (lambda: iter(()), 5, ""),
+        (lambda: iter(()), 5, "cannot be read"),
     ],
 )
 def test_a_damaged_dataset_is_refused(arrays, count, message):
