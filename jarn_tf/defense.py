@@ -160,10 +160,9 @@ class Defense(keras.Model):
         self, labels: tf.Tensor, logits: tf.Tensor, weights: Any, batch: BatchSlice
     ) -> tf.Tensor:
         """This replica's share of L_cls and of the classifier's own regularisation losses."""
-        per_image = losses.cross_entropy(labels, logits)
-        if weights is not None:
-            per_image *= tf.cast(weights, per_image.dtype)
-        return batch.mean(per_image) + self._regularization(self.classifier)
+        return batch.mean(_weighted(labels, logits, weights)) + self._regularization(
+            self.classifier
+        )
 
     def _regularization(self, network: keras.Model) -> tf.Tensor:
         """This replica's share of the losses that a network's layers add (weight decay)."""
@@ -186,11 +185,8 @@ class Defense(keras.Model):
         """Updates loss and metrics of the classifier, and returns their values by name."""
         for metric in self.metrics:
             if metric.name == "loss":
-                per_image = losses.cross_entropy(labels, logits)
-                # As Keras does: weighted, but averaged over the number of images.
-                metric.update_state(
-                    per_image if weights is None else per_image * tf.cast(weights, per_image.dtype)
-                )
+                # Averaged over the number of images, not over the weights, as Keras does it.
+                metric.update_state(_weighted(labels, logits, weights))
         results = self.compute_metrics(images, labels, logits, sample_weight=weights)
         for metric in self.regularizer_metrics:
             del results[metric.name]
@@ -295,3 +291,9 @@ class Defense(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+
+
+def _weighted(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """L_cls per image times its sample weight."""
+    per_image = losses.cross_entropy(labels, logits)
+    return per_image if weights is None else per_image * tf.cast(weights, per_image.dtype)
