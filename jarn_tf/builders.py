@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import keras
 import tensorflow as tf
 
-from jarn_tf import attacks, networks
+from jarn_tf import attacks, baselines, networks
 from jarn_tf.config import Config, Optimizer
-from jarn_tf.defense import Defense
+from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jarn import JARN
 
 
@@ -53,25 +54,20 @@ def build_model(
     config: Config, image_shape: tuple[int, int, int], classes: int, total_steps: int
 ) -> Defense:
     """The compiled model of a run; call it in the strategy's scope."""
-    if config.network == "mnist_cnn":
-        classifier = networks.mnist_cnn(
-            image_shape, classes, config.pixel_scale, config.weight_decay
-        )
-    else:
-        classifier = networks.wide_resnet(image_shape, classes, weight_decay=config.weight_decay)
-    rate = config.classifier_optimizer.learning_rate
-    boundaries = [round(fraction * total_steps) for fraction, _ in config.classifier_decay]
-    if boundaries:
-        factors = [1.0, *(factor for _, factor in config.classifier_decay)]
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-            boundaries, [rate * factor for factor in factors]
-        )
-    classifier_optimizer = _optimizer(config.classifier_optimizer, rate)
-    perturb = None
-    if config.defense != "standard":
-        perturb = attacks.UniformNoise(config.epsilon, config.noise_fraction)
-    if config.defense != "jarn":
-        model = Defense(classifier, perturb=perturb, seed=config.seed)
+    classifier = _classifier(config, image_shape, classes)
+    classifier_optimizer = _optimizer(config.classifier_optimizer, _rate(config, total_steps))
+    common = {"perturb": _perturbation(config, total_steps), "seed": config.seed}
+    if config.regularizer != "jarn":
+        if config.regularizer == "none":
+            model = Defense(classifier, **common)
+        else:
+            penalized = {
+                "double_backprop": baselines.InputGradientPenalty,
+                "l1_gradient": functools.partial(baselines.InputGradientPenalty, norm="l1"),
+                "frobenius": baselines.LogitJacobianPenalty,
+                "trades": baselines.TRADES,
+            }[config.regularizer]
+            model = penalized(classifier, config.penalty_weight, **common)
         model.compile(classifier_optimizer)
         return model
     model = JARN(
@@ -86,12 +82,11 @@ def build_model(
         adversarial_weight=config.adversarial_weight,
         discriminator_interval=config.discriminator_interval,
         start_step=round(config.jarn_start_fraction * total_steps),
-        perturb=perturb,
-        seed=config.seed,
         jacobian_of=config.jacobian_of,
         standardize=config.standardize,
         gan_loss=config.gan_loss,
         real_images=config.real_images,
+        **common,
     )
     model.compile(
         classifier_optimizer,
@@ -99,6 +94,50 @@ def build_model(
         _optimizer(config.discriminator_optimizer, config.discriminator_optimizer.learning_rate),
     )
     return model
+
+
+def _classifier(config: Config, image_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    if config.network == "mnist_cnn":
+        return networks.mnist_cnn(
+            image_shape, classes, config.pixel_scale, config.weight_decay, config.activation
+        )
+    return networks.wide_resnet(
+        image_shape,
+        classes,
+        config.wide_resnet_units,
+        config.wide_resnet_width,
+        config.weight_decay,
+        config.activation,
+    )
+
+
+def _perturbation(config: Config, total_steps: int) -> Perturbation | None:
+    if config.perturbation == "none":
+        return None
+    if config.perturbation == "uniform_noise":
+        return attacks.UniformNoise(config.epsilon, config.noise_fraction)
+    one_step = config.perturbation == "fgsm"
+    return attacks.AdversarialExamples(
+        config.epsilon,
+        steps=1 if one_step else config.attack_steps,
+        step_size=config.attack_step_size,
+        random_start=config.attack_random_start or not one_step,
+        warmup_steps=round(config.epsilon_warmup_fraction * total_steps),
+        targets="predictions" if config.perturbation == "pgd_kl" else "labels",
+    )
+
+
+def _rate(
+    config: Config, total_steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    rate = config.classifier_optimizer.learning_rate
+    if not config.classifier_decay:
+        return rate
+    factors = [1.0, *(factor for _, factor in config.classifier_decay)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        [round(fraction * total_steps) for fraction, _ in config.classifier_decay],
+        [rate * factor for factor in factors],
+    )
 
 
 def _optimizer(settings: Optimizer, rate) -> keras.optimizers.Optimizer:

@@ -1,4 +1,4 @@
-"""Callbacks: TensorBoard scalars and images, robust accuracy, history, checkpoints."""
+"""Callbacks: TensorBoard scalars and images, robust accuracy, collapse, history, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf.evaluation import Attack, image_grid, jacobian_pictures, robustness
+from jarn_tf.evaluation import Attack, image_grid, jacobian_pictures, only_class, robustness
 from jarn_tf.files import write_atomically
 
 #: Name in Keras's logs to TensorBoard tag; the same tag in both runs, train and validation.
@@ -104,6 +104,29 @@ class RobustAccuracy(keras.callbacks.Callback):
             self.model.classifier, self.images, self.labels, [self.attack], progress=False
         )
         logs["val_robust_accuracy"] = row["accuracy"]
+
+
+class CollapseWarning(keras.callbacks.Callback):
+    """Says after an epoch that the classifier gives every image the same class.
+
+    Adversarial training at a large radius ends there if the radius does not grow slowly enough.
+
+    Args:
+        images: Float images [n, height, width, channels] in [0, 1], of several classes.
+    """
+
+    def __init__(self, images: np.ndarray):
+        super().__init__()
+        self.images = images
+
+    def on_epoch_end(self, epoch, logs=None):
+        found = only_class(self.model.classifier, self.images)
+        if found is not None:
+            print(
+                f"Warning: after epoch {epoch + 1} the classifier takes all {len(self.images)} "
+                f"validation images for class {found}. If that lasts, training has collapsed: "
+                "raise epsilon_warmup_fraction, or lower epsilon or the regulariser's weight."
+            )
 
 
 class HistoryFile(keras.callbacks.Callback):

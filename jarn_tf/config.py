@@ -11,10 +11,24 @@ import math
 from typing import Any
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
-DEFENSES = ("standard", "uniform_noise", "jarn")
+PERTURBATIONS = ("none", "uniform_noise", "fgsm", "pgd", "pgd_kl")
+REGULARIZERS = ("none", "jarn", "double_backprop", "l1_gradient", "frobenius", "trades")
+#: Name of a defense to its perturbation of the training images and its regulariser.
+PAIRS = {
+    "standard": ("none", "none"),
+    "uniform_noise": ("uniform_noise", "none"),
+    "fgsm_at": ("fgsm", "none"),
+    "pgd_at": ("pgd", "none"),
+    "double_backprop": ("none", "double_backprop"),
+    "jarn": ("uniform_noise", "jarn"),
+    "jarn_at": ("fgsm", "jarn"),
+    "trades": ("pgd_kl", "trades"),  # beyond the paper
+}
+DEFENSES = tuple(PAIRS)
 PRESETS = ("recommended", "paper", "authors")
 STRATEGIES = ("mirrored", "multi_worker", "none")
 NETWORKS = ("mnist_cnn", "wide_resnet")
+ACTIVATIONS = ("relu", "leaky_relu", "gelu", "softplus")
 JACOBIANS = ("loss", "softmax", "logit")
 ATTACK_LOSSES = ("cross_entropy", "margin")
 GAN_LOSSES = ("minimax", "non_saturating")
@@ -82,21 +96,31 @@ class Config:
 
     Attributes:
         dataset: One of `DATASETS`.
-        defense: One of `DEFENSES`.
+        defense: One of `DEFENSES`, the name that perturbation and regulariser came from.
         preset: The preset that the values came from.
+        perturbation: One of `PERTURBATIONS`, of the training images.
+        regularizer: One of `REGULARIZERS`.
         epochs: Passes over the training images.
         batch_size: Images a step, over all replicas.
-        epsilon: Radius of the training noise and of the attacks, in pixel units of [0, 1].
+        epsilon: Radius of the perturbation and of the attacks, in pixel units of [0, 1].
         classifier_optimizer: Rate alpha of Algorithm 1.
         classifier_decay: Pairs (fraction of the run's steps, factor): from that fraction on the
             classifier's rate is its first rate times the factor.
         adaptor_optimizer: Rate beta.
         discriminator_optimizer: Rate gamma.
         network: One of `NETWORKS`.
+        activation: One of `ACTIVATIONS`, in the classifier.
+        wide_resnet_units, wide_resnet_width: As in `networks.wide_resnet`.
         discriminator_filters: Channels of the discriminator's convolutions.
         seed: Seed of initial weights, order, noise and augmentation.
         train_examples, test_examples: Use the first so many; None for all.
-        noise_fraction: Share of each batch that gets the noise.
+        noise_fraction: Share of each batch that gets the noise of `"uniform_noise"`.
+        attack_steps: Steps of `"pgd"` and `"pgd_kl"`.
+        attack_step_size: Step of the training attack; None for that of `AdversarialExamples`.
+        attack_random_start: Whether `"fgsm"` starts at a random point; the others always do.
+        epsilon_warmup_fraction: Share of the run's steps over which the training attack's radius
+            grows from 0.
+        penalty_weight: Weight of every regulariser but JARN.
         adversarial_weight, discriminator_interval, jacobian_of, standardize, gan_loss,
             real_images: As in `jarn_tf.JARN`.
         jarn_start_fraction: Share of the run's steps before the adversarial phase.
@@ -113,6 +137,8 @@ class Config:
     dataset: str
     defense: str
     preset: str
+    perturbation: str
+    regularizer: str
     epochs: int
     batch_size: int
     epsilon: float
@@ -120,6 +146,7 @@ class Config:
     adaptor_optimizer: Optimizer
     discriminator_optimizer: Optimizer
     network: str
+    activation: str
     discriminator_filters: tuple[int, ...]
     adversarial_weight: float
     discriminator_interval: int
@@ -127,7 +154,14 @@ class Config:
     train_examples: int | None = None
     test_examples: int | None = None
     classifier_decay: tuple[tuple[float, float], ...] = ()
+    wide_resnet_units: int = 5
+    wide_resnet_width: int = 10
     noise_fraction: float = 1.0
+    attack_steps: int = 7
+    attack_step_size: float | None = None
+    attack_random_start: bool = False
+    epsilon_warmup_fraction: float = 0.0
+    penalty_weight: float = 1.0
     jarn_start_fraction: float = 0.75  # Section 3, "the last few epoch (25%)"
     jacobian_of: str = "loss"
     standardize: bool = False
@@ -146,12 +180,18 @@ class Config:
         one_of("dataset", self.dataset, DATASETS)
         one_of("defense", self.defense, DEFENSES)
         one_of("preset", self.preset, PRESETS)
+        one_of("perturbation", self.perturbation, PERTURBATIONS)
+        one_of("regularizer", self.regularizer, REGULARIZERS)
+        one_of("activation", self.activation, ACTIVATIONS)
         one_of("strategy", self.strategy, STRATEGIES)
         one_of("network", self.network, NETWORKS)
         one_of("jacobian_of", self.jacobian_of, JACOBIANS)
         one_of("gan_loss", self.gan_loss, GAN_LOSSES)
         one_of("real_images", self.real_images, REAL_IMAGES)
-        for name in ("epochs", "batch_size", "discriminator_interval", "replicas"):
+        for name in (
+            "epochs", "batch_size", "discriminator_interval", "replicas", "attack_steps",
+            "wide_resnet_units", "wide_resnet_width",
+        ):  # fmt: skip
             whole(name, getattr(self, name))
         for name in ("train_examples", "test_examples"):
             if getattr(self, name) is not None:
@@ -159,9 +199,13 @@ class Config:
         whole("seed", self.seed, least=0)
         not_negative("weight_decay", self.weight_decay)
         not_negative("adversarial_weight", self.adversarial_weight)
+        not_negative("penalty_weight", self.penalty_weight)
+        if self.attack_step_size is not None:
+            positive("attack_step_size", self.attack_step_size)
         radius(self.epsilon)
         fraction("noise_fraction", self.noise_fraction)
         fraction("jarn_start_fraction", self.jarn_start_fraction)
+        fraction("epsilon_warmup_fraction", self.epsilon_warmup_fraction)
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under one name each, nested ones joined by a dot; JSON values."""
@@ -188,13 +232,14 @@ _ADAM = Optimizer("adam", 1e-3)
 # MNIST; those are ours. For SVHN and CIFAR-10 it points to Madry et al.: batch 128, SGD 0.1 with
 # momentum 0.9, divided by 10 at 40,000 and 60,000 of 80,000 steps, weight decay 2e-4.
 _PAPER_MNIST = dict(
-    epochs=24,  # ours
+    epochs=12,  # ours
     batch_size=128,  # ours
     epsilon=0.3,  # Section 4.1
     classifier_optimizer=_ADAM,  # ours
     adaptor_optimizer=_ADAM,  # ours
     discriminator_optimizer=_ADAM,  # ours
     network="mnist_cnn",  # Section 4.1
+    activation="relu",  # ours
     pixel_scale=255.0,  # ours: the range of the authors' code
     discriminator_filters=(64, 128),  # Section 4.1
     adversarial_weight=1.0,  # Section 4.1
@@ -209,6 +254,7 @@ _PAPER_SVHN = dict(
     adaptor_optimizer=Optimizer("sgd", 1e-3, momentum=0.9),  # as the classifier's last rate; ours
     discriminator_optimizer=Optimizer("sgd", 1e-3, momentum=0.9),  # likewise
     network="wide_resnet",  # Section 4.2
+    activation="leaky_relu",  # Madry et al.
     weight_decay=2e-4,  # Madry et al.
     augment=True,  # Madry et al.
     discriminator_filters=(16, 32, 64, 128, 256),  # Section 4.2
@@ -226,6 +272,25 @@ _PAPER = {
     "svhn": _PAPER_SVHN,
     "cifar10": _PAPER_CIFAR10,
 }
+
+# What each defense adds. The paper says no more of them than their names, the 7 steps of PGD-AT7
+# and the one of FGSM-AT1.
+_DOUBLE_BACKPROP = dict(penalty_weight=2.5)  # ours
+_TRADES = dict(attack_steps=10, penalty_weight=6.0)  # Zhang et al., 2019, on CIFAR-10
+# On MNIST at 0.3 adversarial training from scratch can end in a constant classifier without a
+# warm-up, and with pixels in 0..255 inside the network it trains worse.
+_WARMUP = dict(epsilon_warmup_fraction=0.3, pixel_scale=1.0)  # ours; Madry et al.: [0, 1]
+_DEFENSE_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "mnist": {
+        "fgsm_at": _WARMUP,
+        "pgd_at": _WARMUP,
+        "jarn_at": _WARMUP,
+        "double_backprop": _DOUBLE_BACKPROP,
+        "trades": _WARMUP | _TRADES,
+    },
+    "cifar10": {"double_backprop": _DOUBLE_BACKPROP, "trades": _TRADES},
+}
+_DEFENSE_CHANGES |= {"digits": _DEFENSE_CHANGES["mnist"], "svhn": _DEFENSE_CHANGES["cifar10"]}
 
 # What the authors' released CIFAR-10 code does and the paper does not say, on the paper's values.
 # Their Wide-ResNet standardises its input; `mnist_cnn` gets their pixel range instead.
@@ -298,6 +363,9 @@ def preset(
         ValueError: An unknown name or a value out of range.
     """
     one_of("dataset", dataset, DATASETS)
+    one_of("defense", defense, DEFENSES)
     one_of("preset", name, PRESETS)
     values = _PAPER[dataset] | _CHANGES[name].get(dataset, {})
+    values |= _DEFENSE_CHANGES[dataset].get(defense, {})
+    values["perturbation"], values["regularizer"] = PAIRS[defense]
     return Config(**{**values, **changes, "dataset": dataset, "defense": defense, "preset": name})

@@ -119,19 +119,26 @@ class Defense(keras.Model):
         return self.CLASSIFIER
 
     def train_step(self, data: Any, kind: str = CLASSIFIER) -> dict[str, tf.Tensor]:
-        """One step of plain training on perturbed images; the classifier alone moves."""
+        """One step of training on perturbed images; the classifier alone moves."""
         del kind
-        images, labels, weights = self._checked_batch(data)
-        batch = self._slice(images)
-        images = self._perturbed(images, labels, batch)
+        clean, labels, weights = self._checked_batch(data)
+        batch = self._slice(clean)
+        images = self._perturbed(clean, labels, batch)
         with tf.GradientTape() as tape:
-            logits = self.classifier(images, training=True)
-            loss = self._classification_loss(labels, logits, weights, batch)
+            logits, penalty = self._logits_and_penalty(clean, images, labels, batch)
+            loss = self._classification_loss(labels, logits, weights, batch) + penalty
         theta = self.classifier.trainable_variables
         gradients = tape.gradient(loss, theta)
         with tf.control_dependencies(self._check_finite(batch, loss)):
             self.classifier_optimizer.apply(gradients, theta)
         return self._record(images, labels, logits, weights)
+
+    def _logits_and_penalty(
+        self, clean: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
+    ) -> tuple[tf.Tensor, tf.Tensor | float]:
+        """Logits [batch] that L_cls is of, and this replica's share of what is added to it."""
+        del clean, labels, batch
+        return self.classifier(images, training=True), 0.0
 
     def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)

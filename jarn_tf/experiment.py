@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 import jarn_tf
 from jarn_tf import callbacks, checks, data, evaluation
@@ -28,7 +29,9 @@ _SHOWN = 16
 _ATTACKED_EACH_EPOCH = 500
 
 
-def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
+def train(
+    config: Config, workdir: str | os.PathLike, list_of_attacks: Sequence[Attack] | None = None
+) -> list[dict]:
     """Trains a run to its end, or continues it, and writes what it found into `workdir`.
 
     The files are `config.json`, `history.csv`, `train/` and `validation/` (TensorBoard),
@@ -39,10 +42,12 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
     Args:
         config: The run.
         workdir: Its folder; made if missing.
+        list_of_attacks: What the result is attacked with on the test images; FGSM and PGD-40 at
+            the run's radius unless told.
 
     Returns:
-        The rows of `evaluation.json`: clean, FGSM and PGD-40 accuracy on the test images. Nothing
-        on workers other than the first.
+        The rows of `evaluation.json`: accuracy on clean and on attacked test images. Nothing on
+        workers other than the first.
 
     Raises:
         ValueError: The folder holds another configuration, the batch is larger than the dataset,
@@ -51,8 +56,8 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
         OSError: The folder cannot be written.
     """
     workdir = pathlib.Path(workdir)
-    _refuse_other_config(config, workdir)
-    _refuse_unwritable(workdir)
+    refuse_other_config(config, workdir)
+    refuse_unwritable(workdir)
     strategy = make_strategy(config.strategy, config.replicas)
     dataset = data.load(
         config.dataset, config.data_dir, config.train_examples, config.test_examples
@@ -69,7 +74,7 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
     folder = workdir if chief else pathlib.Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.json").exists():
-        write_json(folder / "config.json", {"config": config.as_dict(), "versions": _versions()})
+        write_json(folder / "config.json", {"config": config.as_dict(), "versions": versions()})
     checkpoint = tf.train.Checkpoint(model=model)
     epoch = _restore_newest(checkpoint, workdir / "checkpoints")
     if epoch == config.epochs:
@@ -81,7 +86,9 @@ def train(config: Config, workdir: str | os.PathLike) -> list[dict]:
         _fit(model, config, dataset, manager, folder, epoch, steps_per_epoch)
     if not chief:
         return []
-    return _finish(model, config, dataset, workdir)
+    if list_of_attacks is None:
+        list_of_attacks = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
+    return _finish(model, config, dataset, workdir, list_of_attacks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +119,7 @@ def finished_run(workdir: str | os.PathLike) -> Target:
     if not path.exists():
         raise ValueError(f"The run in {workdir} is not finished. Run its training command again.")
     return Target(
-        _load_classifier(path),
+        load_classifier(path),
         settings["dataset"],
         settings["data_dir"],
         settings["test_examples"],
@@ -124,7 +131,7 @@ def finished_run(workdir: str | os.PathLike) -> Target:
 def saved_model(path: str | os.PathLike, dataset: str, output: str | os.PathLike) -> Target:
     """A classifier of the user's own, or a saved `Defense`. ValueError if it cannot be loaded."""
     epsilon = preset(dataset).epsilon
-    return Target(_load_classifier(path), dataset, None, None, epsilon, pathlib.Path(output))
+    return Target(load_classifier(path), dataset, None, None, epsilon, pathlib.Path(output))
 
 
 def evaluate(
@@ -148,7 +155,7 @@ def evaluate(
         ValueError: The classifier does not fit the dataset's images.
         FileNotFoundError: The dataset is not there and cannot be fetched.
     """
-    _refuse_unwritable(target.output)
+    refuse_unwritable(target.output)
     dataset = data.load(
         target.dataset,
         data_dir or target.data_dir,
@@ -169,7 +176,8 @@ def evaluate(
     return rows
 
 
-def _load_classifier(path: str | os.PathLike) -> keras.Model:
+def load_classifier(path: str | os.PathLike) -> keras.Model:
+    """A saved classifier, or that of a saved `Defense`. ValueError if it cannot be loaded."""
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that is no model
@@ -188,10 +196,6 @@ def _write_evaluation(
     rows = evaluation.robustness(
         classifier, images, labels, [Attack("clean", 0.0), *list_of_attacks]
     )
-    correlation = {
-        of: evaluation.jacobian_image_correlation(classifier, images, labels, of)
-        for of in ("loss", "logit")
-    }
     output.mkdir(parents=True, exist_ok=True)
     write_json(
         output / "evaluation.json",
@@ -199,8 +203,9 @@ def _write_evaluation(
             "dataset": dataset,
             "examples": len(split),
             "attacks": rows,
-            "jacobian_image_correlation": correlation,
-            "versions": _versions(),
+            "collapsed_to_class": evaluation.only_class(classifier, images),
+            "saliency": evaluation.saliency(classifier, images, labels),
+            "versions": versions(),
         },
     )
     return rows
@@ -253,11 +258,21 @@ def _fit(
             callbacks.RobustAccuracy(
                 attacked.floats, attacked.labels, Attack("pgd10", config.epsilon)
             ),
+            callbacks.CollapseWarning(attacked.floats),
+            hparams.KerasCallback(str(workdir), _hparams(config)),
             callbacks.TensorBoard(workdir, shown.floats, shown.labels),
             callbacks.HistoryFile(workdir / "history.csv"),
             callbacks.CheckpointEachEpoch(manager),
         ],
     )
+
+
+def _hparams(config: Config) -> dict[str, Any]:
+    """The settings as TensorBoard's HParams plugin takes them: numbers, truth values, words."""
+    return {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in config.as_dict().items()
+    }
 
 
 def _restore_newest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int:
@@ -276,7 +291,11 @@ def _restore_newest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> in
 
 
 def _finish(
-    model: Defense, config: Config, dataset: data.Dataset, workdir: pathlib.Path
+    model: Defense,
+    config: Config,
+    dataset: data.Dataset,
+    workdir: pathlib.Path,
+    list_of_attacks: Sequence[Attack],
 ) -> list[dict]:
     """Writes what is not there yet: models, figure, evaluation."""
     for name, network in (("model.keras", model), ("classifier.keras", model.classifier)):
@@ -293,17 +312,31 @@ def _finish(
             lambda path: evaluation.jacobian_figure(path, pictures, shown.labels, title),
         )
     if not (workdir / "evaluation.json").exists():
-        wanted = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
-        _write_evaluation(model.classifier, dataset.test, config.dataset, wanted, workdir)
+        _write_evaluation(model.classifier, dataset.test, config.dataset, list_of_attacks, workdir)
+        _write_test_summaries(workdir)
     found = json.loads((workdir / "evaluation.json").read_text())
     _print_rows(found["attacks"], found["examples"])
+    if found["collapsed_to_class"] is not None:
+        print(
+            f"Warning: training has collapsed: every test image is taken for class "
+            f"{found['collapsed_to_class']}."
+        )
     print(f"Figure:      {figure}")
     # By its module, as the virtual environment need not be active.
     print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {workdir}")
     return found["attacks"]
 
 
-def _refuse_other_config(config: Config, workdir: pathlib.Path) -> None:
+def _write_test_summaries(workdir: pathlib.Path) -> None:
+    """Final accuracies for TensorBoard, where its HParams plugin compares runs by them."""
+    found = json.loads((workdir / "evaluation.json").read_text())
+    with tf.summary.create_file_writer(str(workdir / "test")).as_default(step=0):
+        for row in found["attacks"]:
+            tf.summary.scalar(f"accuracy/{row['name']}", row["accuracy"])
+
+
+def refuse_other_config(config: Config, workdir: pathlib.Path) -> None:
+    """Raises ValueError if the folder holds a run of another configuration."""
     path = workdir / "config.json"
     if not path.exists():
         if (workdir / "checkpoints").exists():
@@ -337,7 +370,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
         ) from None
 
 
-def _refuse_unwritable(workdir: pathlib.Path) -> None:
+def refuse_unwritable(workdir: pathlib.Path) -> None:
     """Finds out before the work, without writing, whether the folder can be written."""
     existing = workdir
     while not existing.exists():
@@ -349,7 +382,8 @@ def _refuse_unwritable(workdir: pathlib.Path) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
     return {
         "jarn_tf": jarn_tf.__version__,
         "python": sys.version.split()[0],

@@ -51,9 +51,18 @@ class BatchSlice:
     def uniform(self, images: tf.Tensor, low: float, high: float) -> tf.Tensor:
         """Uniform values in [low, high) of the shape of `images`."""
         seed = tf.random.experimental.stateless_fold_in([self.seed, 0], self.step)
-        shape = tf.concat([[self.total], tf.shape(images)[1:]], axis=0)
-        drawn = tf.random.stateless_uniform(shape, seed, low, high, images.dtype)
-        return tf.gather(drawn, self.rows)
+        drawn = tf.random.stateless_uniform(self._global_shape(images), seed, low, high)
+        return tf.cast(tf.gather(drawn, self.rows), images.dtype)
+
+    def directions(self, logits: tf.Tensor, number: int) -> tf.Tensor:
+        """Unit vectors [number, batch, classes], uniform over the sphere of the logits."""
+        seed = tf.random.experimental.stateless_fold_in([self.seed, 3], self.step)
+        shape = tf.concat([[number], self._global_shape(logits)], axis=0)
+        drawn = tf.gather(tf.random.stateless_normal(shape, seed), self.rows, axis=1)
+        return tf.cast(tf.math.l2_normalize(drawn, axis=-1), logits.dtype)
+
+    def _global_shape(self, local: tf.Tensor) -> tf.Tensor:
+        return tf.concat([[self.total], tf.shape(local)[1:]], axis=0)
 
     def over_replicas(self, value: tf.Tensor) -> tf.Tensor:
         """The sum of each replica's value."""

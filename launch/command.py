@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fractions
+import logging as standard_logging
 import sys
 from collections.abc import Iterator
 
@@ -41,12 +42,33 @@ class RadiiParser(flags.ArgumentParser):
         return "radii"
 
 
+class SeedsParser(flags.ArgumentParser):
+    """Reads seeds separated by commas."""
+
+    syntactic_help = "whole numbers such as 0,1,2"
+
+    def parse(self, argument: str) -> tuple[int, ...]:
+        try:
+            return tuple(int(part) for part in argument.split(","))
+        except ValueError:
+            raise ValueError(f"{argument!r} is not {self.syntactic_help}") from None
+
+    def flag_type(self) -> str:
+        return "seeds"
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns what `jarn_tf` raises for bad input into one line on stderr and exit status 1."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on devices and files
+    standard_logging.getLogger("tensorflow").addFilter(_is_no_note_on_retracing)
     try:
         yield
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {' '.join(str(error).split())}")
+
+
+def _is_no_note_on_retracing(record: standard_logging.LogRecord) -> bool:
+    """Every model needs its own trace, and an attack on few images few calls of it."""
+    return "triggered tf.function retracing" not in record.getMessage()

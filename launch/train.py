@@ -34,7 +34,26 @@ flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas.")
 flags.DEFINE(
     command.RadiusParser(), "epsilon", None, "Radius of noise and attacks, pixels being in [0, 1]."
 )
+flags.DEFINE_enum(
+    "perturbation",
+    None,
+    config_lib.PERTURBATIONS,
+    "Perturbation of the training images. Unset: the defense's.",
+)
+flags.DEFINE_enum(
+    "regularizer", None, config_lib.REGULARIZERS, "Regulariser. Unset: the defense's."
+)
 flags.DEFINE_float("noise_fraction", None, "Share of each batch that gets noise.")
+flags.DEFINE_integer("attack_steps", None, "Steps of the training attack pgd or pgd_kl.")
+flags.DEFINE(command.RadiusParser(), "attack_step_size", None, "Step size of the training attack.")
+flags.DEFINE_bool("attack_random_start", None, "Whether the training attack fgsm starts randomly.")
+flags.DEFINE_float(
+    "epsilon_warmup_fraction",
+    None,
+    "Share of the steps over which the training attack's radius grows from 0.",
+)
+flags.DEFINE_float("penalty_weight", None, "Weight of every regulariser but JARN.")
+flags.DEFINE_enum("activation", None, config_lib.ACTIVATIONS, "The classifier's activation.")
 flags.DEFINE_float("adversarial_weight", None, "lambda_adv of Eq. 10.")
 flags.DEFINE_integer("discriminator_interval", None, "Steps between discriminator updates.")
 flags.DEFINE_float("jarn_start_fraction", None, "Share of the steps before JARN's phase.")

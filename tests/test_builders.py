@@ -1,9 +1,10 @@
 import dataclasses
 
+import keras
 import pytest
 import tensorflow as tf
 
-from jarn_tf import builders
+from jarn_tf import builders, config
 
 
 def test_strategies():
@@ -13,11 +14,11 @@ def test_strategies():
 
 
 def test_the_rate_falls_where_the_config_says(tiny_config):
-    config = dataclasses.replace(
-        tiny_config, defense="standard", classifier_decay=((0.5, 0.1), (0.75, 0.01))
+    c = dataclasses.replace(
+        tiny_config, regularizer="none", classifier_decay=((0.5, 0.1), (0.75, 0.01))
     )
-    first = config.classifier_optimizer.learning_rate
-    model = builders.build_model(config, (28, 28, 1), 10, total_steps=100)
+    first = c.classifier_optimizer.learning_rate
+    model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     rates = {}
     for step in (0, 49, 51, 74, 76, 99):
         model.optimizer.iterations.assign(step)
@@ -27,16 +28,68 @@ def test_the_rate_falls_where_the_config_says(tiny_config):
     )
 
 
-@pytest.mark.parametrize("defense", ["standard", "uniform_noise", "jarn"])
-def test_settings_reach_the_model(tiny_config, defense):
-    config = dataclasses.replace(tiny_config, defense=defense, epsilon=0.2, seed=5)
-    model = builders.build_model(config, (28, 28, 1), 10, total_steps=100)
+@pytest.mark.parametrize("defense", config.DEFENSES)
+def test_settings_reach_the_model(defense):
+    settings = dict(
+        epsilon=0.2,
+        seed=5,
+        noise_fraction=0.7,
+        attack_steps=3,
+        attack_step_size=0.07,
+        epsilon_warmup_fraction=0.25,
+        penalty_weight=0.4,
+        adversarial_weight=0.6,
+        discriminator_interval=7,
+        jarn_start_fraction=0.5,
+        discriminator_filters=(2, 3),
+        activation="gelu",
+    )
+    c = config.preset("mnist", defense, **settings)
+    model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     assert model.seed == 5
-    assert (model.perturb is None) == (defense == "standard")
-    if model.perturb is not None:
-        assert model.perturb.epsilon == 0.2
-        assert model.perturb.fraction == config.noise_fraction
-    if defense == "jarn":
-        for name in ("adversarial_weight", "discriminator_interval", "jacobian_of", "gan_loss"):
-            assert getattr(model, name) == getattr(config, name)
-        assert model.start_step == round(config.jarn_start_fraction * 100)
+    expected = {
+        "none": None,
+        "uniform_noise": {"fraction": 0.7},
+        "fgsm": {"steps": 1, "random_start": False, "targets": "labels"},
+        "pgd": {"steps": 3, "random_start": True, "targets": "labels"},
+        "pgd_kl": {"steps": 3, "random_start": True, "targets": "predictions"},
+    }[c.perturbation]
+    if c.perturbation in ("fgsm", "pgd", "pgd_kl"):
+        expected |= {"step_size": 0.07, "warmup_steps": 25}
+    if expected is None:
+        assert model.perturb is None
+    else:
+        assert model.perturb.get_config() == expected | {"epsilon": 0.2}
+    if c.regularizer == "jarn":
+        assert (model.adversarial_weight, model.discriminator_interval) == (0.6, 7)
+        assert model.start_step == 50
+    elif c.regularizer != "none":
+        assert model.penalty_weight == 0.4
+    activations = [getattr(layer, "activation", None) for layer in model.classifier.layers]
+    assert keras.activations.gelu in activations
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "kind", "options"),
+    [
+        ("none", "Defense", {}),
+        ("jarn", "JARN", {}),
+        ("double_backprop", "InputGradientPenalty", {"norm": "l2"}),
+        ("l1_gradient", "InputGradientPenalty", {"norm": "l1"}),
+        ("frobenius", "LogitJacobianPenalty", {"projections": 1}),
+        ("trades", "TRADES", {}),
+    ],
+)
+def test_every_regularizer_has_its_class(regularizer, kind, options):
+    c = config.preset("digits", "standard", regularizer=regularizer, discriminator_filters=(2, 3))
+    model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
+    assert type(model).__name__ == kind
+    assert {name: getattr(model, name) for name in options} == options
+
+
+def test_the_wide_resnet_is_as_wide_and_deep_as_told():
+    c = config.preset("cifar10", "standard", wide_resnet_units=2, wide_resnet_width=3)
+    classifier = builders.build_model(c, (32, 32, 3), 10, total_steps=10).classifier
+    convolutions = [w for w in classifier.trainable_weights if w.shape.rank == 4]
+    assert len(convolutions) == 1 + 3 * 2 * 2
+    assert max(w.shape[-1] for w in convolutions) == 64 * 3

@@ -64,6 +64,14 @@ def test_two_configs_that_differ_have_dicts_that_differ():
         {"epsilon": -1},
         {"epsilon": math.nan},
         {"noise_fraction": 1.5},
+        {"epsilon_warmup_fraction": 1.1},
+        {"attack_steps": 0},
+        {"attack_step_size": 0.0},
+        {"penalty_weight": -1.0},
+        {"perturbation": "gaussian"},
+        {"regularizer": "l2"},
+        {"activation": "tanh"},
+        {"wide_resnet_width": 0},
         {"jarn_start_fraction": -0.1},
         {"jacobian_of": "logits"},
         {"gan_loss": "wasserstein"},
@@ -91,7 +99,7 @@ def test_a_radius_in_255ths_gets_a_hint():
         preset(epsilon=8)
 
 
-@pytest.mark.parametrize("names", [("imagenet",), ("mnist", "trades"), ("mnist", "jarn", "best")])
+@pytest.mark.parametrize("names", [("imagenet",), ("mnist", "mart"), ("mnist", "jarn", "best")])
 def test_unknown_names(names):
     with pytest.raises(ValueError, match=names[-1]):
         preset(*names)

@@ -11,7 +11,10 @@ import launch
 
 ROOT = pathlib.Path(jarn_tf.__file__).parents[1]
 #: From the top down; what is not named lies below them all.
-CHAIN = ("launch", "experiment", "builders", "callbacks", "evaluation", "jarn", "defense")
+CHAIN = (
+    "launch", "reproduction", "experiment", "builders", "callbacks", "evaluation", "baselines",
+    "jarn", "defense",
+)  # fmt: skip
 FILES = sorted((ROOT / "jarn_tf").rglob("*.py")) + sorted(
     pathlib.Path(launch.__file__).parent.rglob("*.py")
 )

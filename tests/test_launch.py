@@ -133,7 +133,7 @@ def test_train_refuses_pixels_in_255ths(tmp_path):
     ("flag", "parts"),
     [
         ("--dataset=imagenet", ["dataset", "imagenet"]),
-        ("--defense=trades", ["defense", "trades"]),
+        ("--defense=mart", ["defense", "mart"]),
         ("--epsilon=-1", ["epsilon", "-1"]),
         ("--epsilon=nan", ["epsilon", "nan"]),
         ("--epsilon=1/0", ["epsilon"]),

@@ -1,8 +1,17 @@
 """Attacks: functions of (classifier, images, labels) to adversarial images in [0, 1]."""
 
+from jarn_tf.attacks.adversarial_training import AdversarialExamples
 from jarn_tf.attacks.fgsm import fgsm
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.noise import UniformNoise
 from jarn_tf.attacks.pgd import default_step_size, pgd
 
-__all__ = ["UniformNoise", "default_step_size", "fgsm", "linf_bounds", "pgd", "project_linf"]
+__all__ = [
+    "AdversarialExamples",
+    "UniformNoise",
+    "default_step_size",
+    "fgsm",
+    "linf_bounds",
+    "pgd",
+    "project_linf",
+]

@@ -37,5 +37,5 @@ def fgsm(
     config.radius(epsilon)
     config.one_of("loss", loss, config.ATTACK_LOSSES)
     bounds = linf_bounds(images, epsilon)
-    _, direction = ascent_direction(classifier, images, labels, loss)
+    *_, direction = ascent_direction(classifier, images, labels, loss)
     return project_linf(images + epsilon * direction, bounds)

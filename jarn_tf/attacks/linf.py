@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def linf_bounds(images: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor]:
+def linf_bounds(images: tf.Tensor, epsilon: float | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Smallest and largest pixels within `epsilon` of `images` and within [0, 1].
 
     Rounded inwards: the float32 sum of a pixel and epsilon can lie just outside the ball, these
@@ -13,13 +13,13 @@ def linf_bounds(images: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor
 
     Args:
         images: float32 tensor in [0, 1].
-        epsilon: Radius, at least 0, in pixel units of [0, 1].
+        epsilon: Radius, at least 0, in pixel units of [0, 1]; a tensor has to be float64.
 
     Returns:
         Two float32 tensors of the shape of `images`.
     """
     exact = tf.cast(images, tf.float64)
-    epsilon = tf.constant(epsilon, tf.float64)  # a cast would go through float32
+    epsilon = tf.convert_to_tensor(epsilon, tf.float64)  # a cast would go through float32
     lower, upper = tf.cast(exact - epsilon, tf.float32), tf.cast(exact + epsilon, tf.float32)
     outside = tf.cast(lower, tf.float64) < exact - epsilon
     lower = tf.where(outside, tf.math.nextafter(lower, 2.0), lower)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from jarn_tf import checks, config, losses
@@ -21,6 +22,7 @@ def pgd(
     random_start: bool = True,
     seed: int = 0,
     loss: str = "cross_entropy",
+    stop_when_misclassified: bool = False,
 ) -> tf.Tensor:
     """Climbs a loss inside the ball; for each image the highest point met is returned.
 
@@ -39,6 +41,9 @@ def pgd(
         random_start: Whether runs start at a uniform point of the ball, or at the image.
         seed: Seed of the random starts.
         loss: `"cross_entropy"`, or `"margin"`, which sees through saturated logits.
+        stop_when_misclassified: Whether an image is left alone at its first misclassified point,
+            which is then returned. Faster, and all that counting accuracy needs; for attacks on
+            another classifier the highest point is the stronger one.
 
     Returns:
         Adversarial images, float32, within epsilon of `images` and within [0, 1].
@@ -55,20 +60,15 @@ def pgd(
         step_size = default_step_size(epsilon, steps)
     else:
         config.positive("step_size", step_size)
-    bounds = linf_bounds(images, epsilon)
-    best, highest = images, attack_loss(classifier, images, labels, loss)
+    search = _Search(classifier, images, labels, epsilon, loss, stop_when_misclassified)
     for restart in range(restarts):
-        start = images
+        points = images
         if random_start:
-            noise = tf.random.stateless_uniform(
+            points += tf.random.stateless_uniform(
                 tf.shape(images), [seed, restart], -epsilon, epsilon
             )
-            start = project_linf(images + noise, bounds)
-        best, highest = climb(
-            classifier, labels, start, bounds, best, highest,
-            tf.constant(step_size, tf.float32), tf.constant(steps), loss,
-        )  # fmt: skip
-    return best
+        search.climb(points, steps, step_size)
+    return tf.convert_to_tensor(search.best)
 
 
 def default_step_size(epsilon: float, steps: int) -> float:
@@ -76,37 +76,87 @@ def default_step_size(epsilon: float, steps: int) -> float:
     return min(2.5 * epsilon / steps, epsilon / 4)
 
 
+class _Search:
+    """The best points met so far, and the restarts that look for better ones."""
+
+    def __init__(self, classifier, images, labels, epsilon, loss, stop):
+        self.classifier = classifier
+        self.labels = labels.numpy()
+        self.bounds = [bound.numpy() for bound in linf_bounds(images, epsilon)]
+        self.loss = loss
+        self.stop = stop
+        self.best = images.numpy().copy()
+        self.highest = np.full(len(images), -np.inf, np.float32)
+        self.fallen = np.zeros(len(images), bool)
+        self.climb(images, 0, 0.0)
+
+    def climb(self, points, steps, step_size):
+        """One restart; where that is asked, images that have fallen are dropped on the way."""
+        points = project_linf(points, self.bounds).numpy()
+        step_size = tf.constant(step_size, tf.float32)
+        left, done = np.flatnonzero(~self.fallen), 0
+        while len(left):
+            # A few steps at first, when most images fall.
+            now = min(max(2, done), steps - done) if self.stop else steps
+            points[left], self.best[left], self.highest[left], self.fallen[left] = climb(
+                self.classifier,
+                points[left],
+                self.labels[left],
+                [bound[left] for bound in self.bounds],
+                self.best[left],
+                self.highest[left],
+                step_size,
+                tf.constant(now),
+                self.loss,
+                self.stop,
+            )
+            done, left = done + now, left[~self.fallen[left]]
+            if done == steps:
+                return
+
+
 @tf.function(reduce_retracing=True)
-def climb(classifier, labels, start, bounds, best, highest, step_size, steps, loss):
-    """The loop of Eq. 4, compiled; updates the best images and their losses met so far."""
-    images = start
+def climb(classifier, points, labels, bounds, best, highest, step_size, steps, loss, stop):
+    """The loop of Eq. 4, compiled.
+
+    Returns:
+        The last points, the best points met, their losses, and which images have fallen: those
+        that met a misclassified point, where `stop` asks for it.
+    """
+    fallen = tf.zeros_like(highest, tf.bool)
     for _ in tf.range(steps):
-        values, direction = ascent_direction(classifier, images, labels, loss)
-        best, highest = _higher(images, values, best, highest)
-        images = project_linf(images + step_size * direction, bounds)
-    values = attack_loss(classifier, images, labels, loss)
-    return _higher(images, values, best, highest)
+        logits, values, direction = ascent_direction(classifier, points, labels, loss)
+        best, highest, fallen = _compare(
+            points, labels, logits, values, best, highest, fallen, stop
+        )
+        points = project_linf(points + step_size * direction, bounds)
+    logits, values = _logits_and_loss(classifier, points, labels, loss)
+    best, highest, fallen = _compare(points, labels, logits, values, best, highest, fallen, stop)
+    return points, best, highest, fallen
 
 
-def _higher(images, values, best, highest):
+def _compare(points, labels, logits, values, best, highest, fallen, stop):
+    """Keeps the higher points; with `stop` the first misclassified one."""
     better = values > highest
-    best = tf.where(better[:, None, None, None], images, best)
-    return best, tf.where(better, values, highest)
-
-
-@tf.function(reduce_retracing=True)
-def attack_loss(classifier, images, labels, loss):
-    """Loss per image [batch] that an attack climbs, of the classifier in inference mode."""
-    logits = classifier(images, training=False)
-    function = losses.margin if loss == "margin" else losses.cross_entropy
-    return function(labels, logits)
+    if stop:
+        wrong = losses.margin(labels, logits) > 0
+        better = ~fallen & (better | wrong)
+        fallen = fallen | wrong
+    best = tf.where(better[:, None, None, None], points, best)
+    return best, tf.where(better, values, highest), fallen
 
 
 @tf.function(reduce_retracing=True)
 def ascent_direction(classifier, images, labels, loss):
-    """Losses [batch] and the sign of their input gradient."""
+    """Logits, losses [batch] in inference mode, and the sign of the losses' input gradient."""
     with tf.GradientTape() as tape:
         tape.watch(images)
-        values = attack_loss(classifier, images, labels, loss)
+        logits, values = _logits_and_loss(classifier, images, labels, loss)
         total = tf.reduce_sum(values)
-    return values, tf.sign(tape.gradient(total, images))
+    return logits, values, tf.sign(tape.gradient(total, images))
+
+
+def _logits_and_loss(classifier, images, labels, loss):
+    logits = classifier(images, training=False)
+    function = losses.margin if loss == "margin" else losses.cross_entropy
+    return logits, function(labels, logits)

@@ -1,15 +1,32 @@
 """How robust a classifier is, and what its Jacobians look like."""
 
-from jarn_tf.evaluation.figures import image_grid, jacobian_figure, jacobian_pictures
-from jarn_tf.evaluation.robustness import ATTACK_NAMES, Attack, robustness
-from jarn_tf.evaluation.saliency import jacobian_image_correlation
+from jarn_tf.evaluation.figures import (
+    image_grid,
+    jacobian_figure,
+    jacobian_pictures,
+    signed_to_pixels,
+)
+from jarn_tf.evaluation.robustness import ATTACK_NAMES, Attack, only_class, robustness
+from jarn_tf.evaluation.saliency import (
+    alignment_and_robustness,
+    jacobian_image_correlation,
+    saliency,
+)
+from jarn_tf.evaluation.surface import loss_surface
+from jarn_tf.evaluation.transfer import transfer
 
 __all__ = [
     "ATTACK_NAMES",
     "Attack",
+    "alignment_and_robustness",
     "image_grid",
     "jacobian_figure",
     "jacobian_image_correlation",
     "jacobian_pictures",
+    "loss_surface",
+    "only_class",
     "robustness",
+    "saliency",
+    "signed_to_pixels",
+    "transfer",
 ]

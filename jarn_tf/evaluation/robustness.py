@@ -63,9 +63,13 @@ class Attack:
         return "margin" if self.name.endswith("_margin") else "cross_entropy"
 
     def __call__(
-        self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray
+        self,
+        classifier: keras.Model,
+        images: np.ndarray,
+        labels: np.ndarray,
+        stop_when_misclassified: bool = False,
     ) -> tf.Tensor:
-        """Adversarial images."""
+        """Adversarial images; `stop_when_misclassified` as in `attacks.pgd`."""
         if self.name == "clean":
             return tf.convert_to_tensor(images)
         if self.name == "fgsm":
@@ -81,6 +85,7 @@ class Attack:
             random_start=self.random_start,
             seed=self.seed,
             loss=self.loss,
+            stop_when_misclassified=stop_when_misclassified,
         )
 
     def row(self) -> dict:
@@ -153,27 +158,32 @@ def _survivors(
     batch_size: int,
     progress: bool,
 ) -> np.ndarray:
-    """For each image whether it is still classified right, [n] booleans.
-
-    Restarts run one after the other, each on the images that are still right.
-    """
+    """For each image whether it is still classified right, [n] booleans."""
     name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
-    right = np.ones(len(images), bool)
+    right = np.empty(len(images), bool)
     with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
         for start in range(0, len(images), batch_size):
-            left = np.arange(start, min(start + batch_size, len(images)))
-            bar.update(len(left))
-            for restart in range(attack.restarts):
-                once = dataclasses.replace(
-                    attack, restarts=1, seed=attack.seed + start * attack.restarts + restart
-                )
-                adversarial = once(classifier, images[left], labels[left])
-                predicted = np.argmax(_logits(classifier, adversarial), axis=-1)
-                right[left] = predicted == labels[left]
-                left = left[right[left]]
-                if not len(left):
-                    break
+            part = slice(start, start + batch_size)
+            seeded = dataclasses.replace(attack, seed=attack.seed + start)
+            adversarial = seeded(classifier, images[part], labels[part], True)
+            right[part] = np.argmax(_logits(classifier, adversarial), axis=-1) == labels[part]
+            bar.update(len(adversarial))
     return right
+
+
+def only_class(classifier: keras.Model, images: np.ndarray, batch_size: int = 500) -> int | None:
+    """The class that a collapsed classifier gives every image; None if it tells any two apart.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; run in inference mode.
+        images: Float images [n, height, width, channels] in [0, 1], of several classes.
+        batch_size: Images at a time.
+    """
+    found: set[int] = set()
+    for start in range(0, len(images), batch_size):
+        logits = _logits(classifier, tf.convert_to_tensor(images[start : start + batch_size]))
+        found |= set(np.argmax(logits, axis=-1).tolist())
+    return found.pop() if len(found) == 1 else None
 
 
 @tf.function(reduce_retracing=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from jarn_tf.networks.activation import activation_layer
+
 
 def wide_resnet(
     image_shape: tuple[int, int, int] = (32, 32, 3),
@@ -11,6 +13,7 @@ def wide_resnet(
     units: int = 5,
     width: int = 10,
     weight_decay: float = 0.0,
+    activation: str = "leaky_relu",
 ) -> keras.Model:
     """Pre-activation residual network in three stages of 16, 32 and 64 times `width` channels.
 
@@ -24,6 +27,7 @@ def wide_resnet(
         units: Residual units a stage (depth is 6 * units + 4).
         width: Widening factor.
         weight_decay: Coefficient of the L2 penalty of the kernels (2e-4 in both sources).
+        activation: `"relu"`, `"leaky_relu"`, `"gelu"` or `"softplus"`.
 
     Returns:
         Keras model from images in [0, 1] to logits [batch, classes]; it standardises each image
@@ -42,15 +46,15 @@ def wide_resnet(
             kernel_regularizer=decay,
         )(x)
 
-    def activation(x):
+    def normalize_and_activate(x):
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        return keras.layers.LeakyReLU(0.1)(x)
+        return activation_layer(activation)(x)
 
     def residual_unit(x, channels, stride, activate_before_shortcut):
-        y = activation(x)
+        y = normalize_and_activate(x)
         shortcut = y if activate_before_shortcut else x
         y = convolution(y, channels, stride)
-        y = convolution(activation(y), channels, 1)
+        y = convolution(normalize_and_activate(y), channels, 1)
         missing = channels - shortcut.shape[-1]
         if missing:
             shortcut = keras.layers.AveragePooling2D(stride)(shortcut)
@@ -69,6 +73,6 @@ def wide_resnet(
         for unit in range(units):
             first = unit == 0
             x = residual_unit(x, channels, 2 if first and stage else 1, first and stage == 0)
-    x = keras.layers.GlobalAveragePooling2D()(activation(x))
+    x = keras.layers.GlobalAveragePooling2D()(normalize_and_activate(x))
     outputs = keras.layers.Dense(classes, kernel_regularizer=decay)(x)
     return keras.Model(inputs, outputs, name="wide_resnet")

@@ -1,0 +1,143 @@
+"""The other regularisers: what JARN is compared with, each a `Defense` with a penalty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from jarn_tf import config, losses
+from jarn_tf.defense import Defense, Perturbation
+from jarn_tf.jacobian import logits_and_jacobian
+from jarn_tf.metrics import SeldomMean
+from jarn_tf.randomness import BatchSlice
+
+
+class Penalized(Defense):
+    """Minimises L_cls + penalty_weight * (mean over the images of a penalty).
+
+    Args:
+        classifier: As in `Defense`.
+        penalty_weight: Factor of the penalty, at least 0.
+        perturb: As in `Defense`.
+        seed: As in `Defense`.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        penalty_weight: float,
+        perturb: Perturbation | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
+        config.not_negative("penalty_weight", penalty_weight)
+        self.penalty_weight = penalty_weight
+        self.regularizer_metrics = [SeldomMean("penalty")]
+
+    def penalties(
+        self, clean: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits [batch, classes] that L_cls is of, and the penalty [batch] of each image."""
+        raise NotImplementedError
+
+    def _logits_and_penalty(self, clean, images, labels, batch):
+        logits, penalties = self.penalties(clean, images, labels, batch)
+        self.regularizer_metrics[0].update_state(penalties)
+        return logits, self.penalty_weight * batch.mean(penalties)
+
+    def train_step(self, data: Any, kind: str = Defense.CLASSIFIER) -> dict[str, tf.Tensor]:
+        results = super().train_step(data, kind)
+        return results | {metric.name: metric.result() for metric in self.regularizer_metrics}
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"penalty_weight": self.penalty_weight}
+
+
+@keras.saving.register_keras_serializable("jarn_tf")
+class InputGradientPenalty(Penalized):
+    """Double backpropagation: the norm of the gradient of L_cls with respect to the image.
+
+    Drucker & Le Cun (1991), Ross & Doshi-Velez (2018): `norm="l2"`, the squared L2 norm, which is
+    the paper's Double Backprop. `norm="l1"`, the sum of magnitudes, is to first order what an
+    L-infinity perturbation of radius `penalty_weight` adds to the loss (Simon-Gabriel et al.,
+    2019).
+
+    Args:
+        classifier, penalty_weight, perturb, seed: As in `Penalized`.
+        norm: `"l2"` or `"l1"`.
+    """
+
+    def __init__(
+        self, classifier: keras.Model, penalty_weight: float, norm: str = "l2", **kwargs: Any
+    ):
+        super().__init__(classifier, penalty_weight, **kwargs)
+        config.one_of("norm", norm, ("l2", "l1"))
+        self.norm = norm
+
+    def penalties(self, clean, images, labels, batch):
+        logits, jacobian = logits_and_jacobian(self.classifier, images, labels, training=True)
+        sizes = tf.square(jacobian) if self.norm == "l2" else tf.abs(jacobian)
+        return logits, tf.reduce_sum(sizes, axis=[1, 2, 3])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"norm": self.norm}
+
+
+@keras.saving.register_keras_serializable("jarn_tf")
+class LogitJacobianPenalty(Penalized):
+    """The squared Frobenius norm of the Jacobian [classes, pixels] of all logits.
+
+    Estimated without bias from random projections (Hoffman et al., 2019): for v uniform on the
+    unit sphere, classes * E |v^T J|^2 = |J|_F^2. Their loss has half of this norm.
+
+    Args:
+        classifier, penalty_weight, perturb, seed: As in `Penalized`.
+        projections: Random directions v an image; 1 in the reference.
+    """
+
+    def __init__(
+        self, classifier: keras.Model, penalty_weight: float, projections: int = 1, **kwargs: Any
+    ):
+        super().__init__(classifier, penalty_weight, **kwargs)
+        config.whole("projections", projections)
+        self.projections = projections
+
+    def penalties(self, clean, images, labels, batch):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(images)
+            logits = self.classifier(images, training=True)
+            directions = batch.directions(logits, self.projections)
+            totals = [tf.reduce_sum(logits * directions[k]) for k in range(self.projections)]
+        squares = [
+            tf.reduce_sum(tf.square(tape.gradient(total, images)), axis=[1, 2, 3])
+            for total in totals
+        ]
+        return logits, logits.shape[-1] / self.projections * tf.add_n(squares)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"projections": self.projections}
+
+
+@keras.saving.register_keras_serializable("jarn_tf")
+class TRADES(Penalized):
+    """The divergence between the predictions on clean and on perturbed images (Zhang et al., 2019).
+
+    L_cls is of the clean images here, the penalty is KL(p(clean) || p(perturbed)), its weight is
+    the reference's 1/lambda (6 there). The reference perturbs by PGD on that divergence:
+    `AdversarialExamples(epsilon, steps=10, targets="predictions")`.
+
+    Args:
+        classifier, penalty_weight, perturb, seed: As in `Penalized`.
+    """
+
+    def penalties(self, clean, images, labels, batch):
+        logits = self.classifier(clean, training=True)
+        perturbed = self.classifier(images, training=True)
+        probabilities = tf.nn.softmax(logits)
+        divergence = losses.cross_entropy(probabilities, perturbed) - losses.cross_entropy(
+            probabilities, logits
+        )
+        return logits, divergence

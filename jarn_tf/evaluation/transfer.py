@@ -1,0 +1,67 @@
+"""Black-box transfer: adversarial examples made on another model (Section 4.3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tqdm
+
+from jarn_tf import checks
+from jarn_tf.evaluation.robustness import Attack
+
+
+def transfer(
+    classifiers: Mapping[str, keras.Model],
+    substitute: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    list_of_attacks: Sequence[Attack],
+    batch_size: int = 500,
+    progress: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Accuracy of classifiers on adversarial images that were made on a substitute.
+
+    Args:
+        classifiers: Name to Keras model from images in [0, 1] to logits; run in inference mode.
+        substitute: The classifier that is attacked.
+        images: Float images [n, height, width, channels] in [0, 1].
+        labels: Integer labels [n].
+        list_of_attacks: The attacks; of PGD the point of highest loss counts, also where the
+            substitute was misled before.
+        batch_size: Images attacked at a time; bounds the memory used.
+        progress: Whether to draw a progress bar on a terminal.
+
+    Returns:
+        Name of a classifier to name of an attack to accuracy, 0 to 1.
+
+    Raises:
+        ValueError: A classifier or the substitute does not fit the images.
+    """
+    classes = {}
+    for name, model in {"substitute": substitute, **classifiers}.items():
+        checks.classifier(model)
+        classes[name] = model.output_shape[-1]
+        if tuple(model.input_shape[1:]) != images.shape[1:] or len(set(classes.values())) > 1:
+            raise ValueError(
+                f"The {name} does not fit: the images are {images.shape[1:]} of "
+                f"{classes['substitute']} classes. Received a model of images "
+                f"{tuple(model.input_shape[1:])} and {classes[name]} classes. Name a model of the "
+                "same dataset."
+            )
+    right = {name: {attack.name: 0 for attack in list_of_attacks} for name in classifiers}
+    for attack in list_of_attacks:
+        bar = tqdm.tqdm(total=len(images), desc=attack.name, disable=None if progress else True)
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            adversarial = attack(substitute, images[part], labels[part]).numpy()
+            for name, model in classifiers.items():
+                predicted = np.argmax(model.predict_on_batch(adversarial), axis=-1)
+                right[name][attack.name] += int((predicted == labels[part]).sum())
+            bar.update(len(adversarial))
+        bar.close()
+    return {
+        name: {attack: count / len(images) for attack, count in counts.items()}
+        for name, counts in right.items()
+    }

@@ -1,0 +1,84 @@
+"""Figure 2: accuracy under PGD of 5, 10 and 20 steps over the radius."""
+
+from __future__ import annotations
+
+import pathlib
+
+import matplotlib.figure
+import numpy as np
+
+from jarn_tf import evaluation
+from jarn_tf.evaluation import Attack
+from jarn_tf.reproduction import runs
+from jarn_tf.reproduction.published import ACCURACY
+from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.setting import ROWS, Setting
+
+_STEPS = (5, 10, 20)
+#: The figure's radii are not printed. These are multiples of half the radius of the tables.
+_FACTORS = (0.5, 1.0, 1.5, 2.0)
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """One cell a row and seed: the model at every radius."""
+    return cell_per_model(setting, _cell, extra=5)
+
+
+def _cell(setting: Setting, row: str, seed: int) -> dict:
+    classifier = runs.classifier(runs.trained(setting, row, seed))
+    test = runs.test_split(setting)
+    radii = [factor * setting.epsilon for factor in _FACTORS]
+    attacks = [Attack(f"pgd{steps}", radius) for steps in _STEPS for radius in radii]
+    values: dict = {_label(row, steps): {} for steps in _STEPS}
+    (clean,) = evaluation.robustness(classifier, test.floats, test.labels, [Attack("clean", 0.0)])
+    for steps in _STEPS:
+        values[_label(row, steps)][_column(setting, 0.0)] = 100 * clean["accuracy"]
+    for found in evaluation.robustness(classifier, test.floats, test.labels, attacks):
+        if found["name"] != "worst_case":
+            column = _column(setting, found["epsilon"])
+            values[_label(row, found["steps"])][column] = 100 * found["accuracy"]
+    return {"values": values}
+
+
+def _label(row: str, steps: int) -> str:
+    return f"{row}, PGD-{steps}"
+
+
+def _column(setting: Setting, radius: float) -> str:
+    mnist = setting.epsilon == 0.3
+    return f"eps {radius:.3g}" if mnist else f"eps {radius * 255:.3g}/255"
+
+
+def published(setting: Setting, row: str, column: str) -> float | None:
+    """What the figure shares with the dataset's table; the rest of it is a picture alone."""
+    row, attack = row.split(", ")
+    if column == _column(setting, 0.0):
+        return ACCURACY.get((setting.dataset, row, "clean"))
+    if column == _column(setting, setting.epsilon):
+        return ACCURACY.get((setting.dataset, row, attack))
+    return None
+
+
+def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
+    """One panel an attack, one line a model, with the range over seeds."""
+    figure = matplotlib.figure.Figure((11, 3.6), dpi=110)
+    axes = figure.subplots(1, len(_STEPS), sharey=True)
+    for axis, steps in zip(axes, _STEPS):
+        for row in setting.rows:
+            curves = [
+                result["values"][_label(row, steps)]
+                for result in results.values()
+                if _label(row, steps) in result["values"]
+            ]
+            accuracy = np.array([list(curve.values()) for curve in curves])
+            radii = [0.0, *(factor * setting.epsilon for factor in _FACTORS)]
+            axis.plot(radii, accuracy.mean(axis=0), marker="o", markersize=3, label=ROWS[row])
+            axis.fill_between(radii, accuracy.min(axis=0), accuracy.max(axis=0), alpha=0.2)
+        axis.set_title(f"PGD-{steps}", fontsize=11)
+        axis.set_xlabel("radius (pixels in [0, 1])")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy, %")
+    axes[0].set_ylim(0, 100)
+    axes[-1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)

@@ -1,0 +1,84 @@
+"""Figure 3: the loss along the adversarial and a random orthogonal direction."""
+
+from __future__ import annotations
+
+import pathlib
+
+import matplotlib.figure
+import numpy as np
+
+from jarn_tf import evaluation
+from jarn_tf.reproduction import runs
+from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.setting import ROWS, Setting
+
+_IMAGES = 100
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """One cell a row and seed: the surface around the first test images."""
+    return cell_per_model(setting, _cell)
+
+
+def _cell(setting: Setting, row: str, seed: int) -> dict:
+    classifier = runs.classifier(runs.trained(setting, row, seed))
+    test = runs.test_split(setting).first(_IMAGES)
+    surfaces = evaluation.loss_surface(
+        classifier, test.floats, test.labels, epsilon=setting.epsilon, seed=seed
+    )
+    mean = surfaces.mean(axis=0)
+    values = {
+        "loss at the image": mean[0, 0],
+        "at eps, adversarial": mean[-1, 0],
+        "at eps, random": mean[0, -1],
+        "highest": surfaces.max(axis=(1, 2)).mean(),
+        "bend": _bend(surfaces),
+    }
+    return {
+        "values": {row: {name: float(value) for name, value in values.items()}},
+        "surface": mean.tolist(),
+        "first": surfaces[0].tolist(),
+    }
+
+
+def _bend(surfaces: np.ndarray) -> float:
+    """Mean over images of the largest distance of the loss from a straight line.
+
+    Along the adversarial direction, relative to the rise at its end: 0 for a linear loss, large
+    for one whose gradient at the image tells nothing of what comes.
+    """
+    along = surfaces[:, :, 0]
+    share = np.linspace(0, 1, along.shape[1])
+    line = along[:, :1] * (1 - share) + along[:, -1:] * share
+    rise = np.abs(along[:, -1] - along[:, 0])
+    return float(np.median(np.abs(along - line).max(axis=1) / np.maximum(rise, 1e-6)))
+
+
+def published(setting: Setting, row: str, column: str) -> None:
+    """The paper prints no number: its figure is a picture."""
+    return None
+
+
+def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
+    """A surface a model, of its first seed: around the first test image, and the mean over all."""
+    first = {row: _of_first_seed(results, row) for row in setting.rows}
+    figure = matplotlib.figure.Figure((2.9 * len(first), 6), dpi=110)
+    distances = np.linspace(0, setting.epsilon, len(next(iter(first.values()))["surface"]))
+    along, aside = np.meshgrid(distances, distances, indexing="ij")
+    for line, (name, title) in enumerate(
+        (("first", "first test image"), ("surface", f"mean of {_IMAGES} images"))
+    ):
+        for column, (row, result) in enumerate(first.items()):
+            place = line * len(first) + column + 1
+            axis = figure.add_subplot(2, len(first), place, projection="3d")
+            axis.plot_surface(along, aside, np.array(result[name]), cmap="viridis", linewidth=0)
+            axis.set_title(f"{ROWS[row]}\n{title}", fontsize=9)
+            axis.set_xlabel("adversarial", fontsize=7)
+            axis.set_ylabel("random", fontsize=7)
+            axis.tick_params(labelsize=6)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def _of_first_seed(results: dict, row: str) -> dict:
+    return min((r for r in results.values() if row in r["values"]), key=lambda r: r["seed"])

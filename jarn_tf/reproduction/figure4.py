@@ -1,0 +1,53 @@
+"""Figure 4: Jacobians of the models side by side, and their saliency as numbers."""
+
+from __future__ import annotations
+
+import pathlib
+
+from jarn_tf import evaluation, input_jacobian
+from jarn_tf.evaluation import signed_to_pixels
+from jarn_tf.reproduction import runs
+from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.setting import ROWS, Setting
+
+_IMAGES = 10
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """One cell a row and seed."""
+    return cell_per_model(setting, _cell)
+
+
+def _cell(setting: Setting, row: str, seed: int) -> dict:
+    found = runs.evaluated(runs.trained(setting, row, seed))["saliency"]
+    correlation = found["jacobian_image_correlation"]
+    return {
+        "values": {
+            row: {
+                "alignment alpha": found["alignment"],
+                "linearised robustness rho": found["linearised_robustness"],
+                "correlation, J of the loss": correlation["loss"],
+                "correlation, J of the logit": correlation["logit"],
+                "images without gradient, %": 100 * found["zero_gradients"],
+                "zero gradient entries, %": 100 * found["zero_gradient_entries"],
+            }
+        }
+    }
+
+
+def published(setting: Setting, row: str, column: str) -> None:
+    """The paper prints no number: its figure is a picture."""
+    return None
+
+
+def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
+    """The first test images, and below them the Jacobian of the loss of each model."""
+    test = runs.test_split(setting).first(_IMAGES)
+    seed = min(setting.seeds)
+    rows = {"image": test.floats}
+    for row in setting.rows:
+        classifier = runs.classifier(runs.trained(setting, row, seed))
+        jacobians = input_jacobian(classifier, test.floats, test.labels).numpy()
+        rows[ROWS[row]] = signed_to_pixels(jacobians)
+    title = f"Jacobians of the loss, {setting.dataset}, seed {seed} (grey is 0)"
+    evaluation.jacobian_figure(path, rows, test.labels, title)

@@ -1,0 +1,203 @@
+"""Results of one experiment: computed cell by cell, kept in a file, reported as a table."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jarn_tf import experiment
+from jarn_tf.files import write_atomically, write_json
+from jarn_tf.reproduction.setting import COST, ROWS, Setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A piece of work whose result is kept.
+
+    Attributes:
+        name: Its key in the result file.
+        seed: Its seed.
+        cost: How long it takes beside the other cells, in any unit; for the time estimate.
+        compute: The work. Returns `values`, row label to column label to number, and whatever else
+            a figure is drawn from; JSON values.
+    """
+
+    name: str
+    seed: int
+    cost: float
+    compute: Callable[[], dict[str, Any]]
+
+
+def cell_per_model(
+    setting: Setting, compute: Callable[[Setting, str, int], dict[str, Any]], extra: float = 0.0
+) -> list[Cell]:
+    """One cell a row and seed, which trains the row's model and costs `extra` on top."""
+    return [
+        Cell(
+            f"{ROWS[row]}, seed {seed}",
+            seed,
+            COST[row] + extra,
+            functools.partial(compute, setting, row, seed),
+        )
+        for seed in setting.seeds
+        for row in setting.rows
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """Mean and spread (sample standard deviation) over seeds; None for the spread of one."""
+
+    row: str
+    column: str
+    published: float | None
+    mean: float
+    spread: float | None
+    seeds: int
+
+
+def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Computes the cells that `EXPERIMENT.json` in the output folder does not hold yet.
+
+    Returns:
+        Name to result of every cell in the file, also of rows and seeds asked for before.
+
+    Raises:
+        ValueError: The file cannot be read or is of another configuration; it is left as it is.
+    """
+    experiment.refuse_unwritable(setting.output)
+    path = setting.output / f"{setting.experiment}.json"
+    content = _opened(setting, path)
+    setting.output.mkdir(parents=True, exist_ok=True)
+    missing = [cell for cell in cells if cell.name not in content["cells"]]
+    done = len(cells) - len(missing)
+    if done:
+        print(f"{setting.experiment}: {done} of {len(cells)} results are there already.")
+    spent = finished = 0.0
+    for number, cell in enumerate(missing, done + 1):
+        left = sum(other.cost for other in missing[number - done - 1 :])
+        estimate = f"; about {_duration(spent / finished * left)} left" if finished else ""
+        print(f"[{number}/{len(cells)}] {setting.experiment}: {cell.name}{estimate}", flush=True)
+        started = time.perf_counter()
+        result = cell.compute()
+        seconds = time.perf_counter() - started
+        spent, finished = spent + seconds, finished + cell.cost
+        content["cells"][cell.name] = {"seed": cell.seed, "seconds": round(seconds, 1)} | result
+        content["date"] = datetime.date.today().isoformat()
+        write_json(path, content)
+    return content["cells"]
+
+
+def _opened(setting: Setting, path: pathlib.Path) -> dict[str, Any]:
+    new = {
+        "setting": setting.identity(),
+        "machine": f"{os.cpu_count()} CPUs ({platform.machine()})",
+        "versions": experiment.versions(),
+        "cells": {},
+    }
+    if not path.exists():
+        return new
+    try:
+        content = json.loads(path.read_text())
+        there, _ = dict(content["setting"]), dict(content["cells"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no readable result file ({error}). Move it away or name another --output."
+        ) from None
+    here = setting.identity()
+    other = [
+        f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
+        for name in here | there
+        if there.get(name) != here.get(name)
+    ]
+    if other:
+        raise ValueError(
+            f"{path} holds results of another configuration: {', '.join(other)}. "
+            "Name another --output."
+        )
+    return content
+
+
+def numbers(
+    results: dict[str, dict[str, Any]], published: Callable[[str, str], float | None]
+) -> list[Number]:
+    """Every row and column of the results, over their seeds, beside what the paper prints."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for result in results.values():
+        for row, columns in result["values"].items():
+            for column, value in columns.items():
+                if value is not None:
+                    values.setdefault((row, column), []).append(value)
+    return [
+        Number(
+            row,
+            column,
+            published(row, column),
+            statistics.fmean(found),
+            statistics.stdev(found) if len(found) > 1 else None,
+            len(found),
+        )
+        for (row, column), found in values.items()
+    ]
+
+
+def write_csv(path: pathlib.Path, table: Sequence[Number]) -> None:
+    """One line a number, with all its digits."""
+
+    def write(temporary):
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([field.name for field in dataclasses.fields(Number)])
+            writer.writerows(dataclasses.astuple(number) for number in table)
+
+    write_atomically(path, write)
+
+
+def markdown(title: str, setting: Setting, table: Sequence[Number], results: dict) -> str:
+    """The report: a line a row, with mean, spread over seeds and "paper" beside it."""
+    columns = list(dict.fromkeys(number.column for number in table))
+    cells = {(number.row, number.column): _shown(number) for number in table}
+    lines = [["model", *columns], ["---"] * (len(columns) + 1)]
+    for row in dict.fromkeys(number.row for number in table):
+        name, *rest = row.split(", ")
+        label = ", ".join([ROWS[name], *rest])
+        lines.append([label, *(cells.get((row, column), "") for column in columns)])
+    seeds = sorted({result["seed"] for result in results.values()})
+    notes = [note for result in results.values() for note in result.get("notes", ())]
+    return "".join(
+        [
+            f"## {title}\n\n",
+            f"{setting.dataset}, scale {setting.scale}, preset {setting.preset}, "
+            f"seeds {', '.join(map(str, seeds))}; mean ± standard deviation over the seeds.\n\n",
+            *(f"| {' | '.join(line)} |\n" for line in lines),
+            *(f"\n{note}\n" for note in notes),
+        ]
+    )
+
+
+def _shown(number: Number) -> str:
+    shown = _digits(number.mean)
+    if number.spread is not None:
+        shown += f" ± {_digits(number.spread)}"
+    return shown if number.published is None else f"{shown} (paper {number.published:g})"
+
+
+def _digits(value: float) -> str:
+    """One decimal, or three significant digits of what would lose them by that."""
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

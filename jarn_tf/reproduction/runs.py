@@ -1,0 +1,76 @@
+"""The trained models that the experiments of one output folder share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import keras
+
+from jarn_tf import data, experiment
+from jarn_tf.evaluation import Attack
+from jarn_tf.reproduction.setting import Setting
+
+#: Dataset to (column, attack): what the paper's table on it shows, then the strongest of them on
+#: the margin, which masked gradients do not mislead. Digits stand in for MNIST.
+_MNIST = (
+    ("FGSM", "fgsm"),
+    ("PGD-5", "pgd5"),
+    ("PGD-40", "pgd40"),
+    ("PGD-40 margin", "pgd40_margin"),
+)
+_CIFAR10 = (
+    ("FGSM", "fgsm"),
+    ("PGD-5", "pgd5"),
+    ("PGD-10", "pgd10"),
+    ("PGD-20", "pgd20"),
+    ("PGD-20 margin", "pgd20_margin"),
+)
+_ATTACKS = {"digits": _MNIST, "mnist": _MNIST, "svhn": _CIFAR10, "cifar10": _CIFAR10}
+
+
+def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Path:
+    """The folder of the finished run behind a row; trains it, or goes on, where it is not there.
+
+    Its `evaluation.json` holds the attacks of the paper's table on the dataset.
+    """
+    config = setting.config(row, seed, **changes)
+    name = f"{setting.dataset}_{setting.scale}_{setting.preset}_{row}_seed{seed}"
+    name += "".join(f"_{setting}_{value}" for setting, value in changes.items())
+    workdir = setting.output / "models" / name
+    experiment.refuse_other_config(config, workdir)
+    if not (workdir / "evaluation.json").exists():
+        attacks = [Attack(attack, setting.epsilon) for _, attack in _ATTACKS[setting.dataset]]
+        experiment.train(config, workdir, attacks)
+    return workdir
+
+
+def accuracies(setting: Setting, workdir: pathlib.Path) -> dict[str, float]:
+    """Column to accuracy in %, from a run's `evaluation.json`; `worst` is of all its attacks."""
+    rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
+    found = {row["name"]: 100 * row["accuracy"] for row in rows}
+    columns = dict(_ATTACKS[setting.dataset]) | {"worst": "worst_case", "clean": "clean"}
+    return {column: found[attack] for column, attack in columns.items()}
+
+
+def evaluated(workdir: pathlib.Path) -> dict[str, Any]:
+    """What a run's `evaluation.json` holds."""
+    return json.loads((workdir / "evaluation.json").read_text())
+
+
+def classifier(workdir: pathlib.Path) -> keras.Model:
+    """A run's classifier, ready to attack."""
+    return experiment.finished_run(workdir).classifier
+
+
+def test_split(setting: Setting) -> data.Split:
+    """The test images of the setting's dataset and scale."""
+    examples = setting.config(setting.rows[0], 0).test_examples
+    return _test_split(setting.dataset, setting.data_dir, examples)
+
+
+@functools.lru_cache(maxsize=1)
+def _test_split(dataset: str, data_dir: str | None, examples: int | None) -> data.Split:
+    return data.load(dataset, data_dir, test_examples=examples).test

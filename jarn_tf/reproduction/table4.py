@@ -1,0 +1,102 @@
+"""Table 4: what an epoch of each defense costs.
+
+The paper prints one figure a defense, averaged over training. JARN's term is active in the last
+quarter alone, so a step of its active phase and the average over a whole run are two claims; both
+are measured here. Steps of all defenses take turns in one process, and the median counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from jarn_tf.builders import build_model
+from jarn_tf.config import Config
+from jarn_tf.defense import Defense
+from jarn_tf.jarn import JARN
+from jarn_tf.reproduction.published import SECONDS_AN_EPOCH
+from jarn_tf.reproduction.results import Cell
+from jarn_tf.reproduction.setting import ROWS, Setting
+
+#: Network to image shape and training images, our validation tenth left out.
+_NETWORKS = {"mnist_cnn": ((28, 28, 1), 54_000), "wide_resnet": ((32, 32, 3), 45_000)}
+_CLASSES = 10
+_ROUNDS = {"smoke": 1, "small": 7, "full": 7}
+_PHASE = 10**9  # a number of steps that no phase ends within
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """One cell: the defenses on the network of the dataset, random images in place of it."""
+    network = setting.config("standard", 0).network
+    return [Cell(network, setting.seeds[0], 1.0, lambda: _cell(setting, network))]
+
+
+def _cell(setting: Setting, network: str) -> dict:
+    image_shape, examples = _NETWORKS[network]
+    configs = {row: setting.config(row, setting.seeds[0]) for row in setting.rows}
+    batch_size = configs[setting.rows[0]].batch_size
+    rng = np.random.default_rng(setting.seeds[0])
+    batch = (
+        tf.constant(rng.random((batch_size, *image_shape), np.float32)),
+        tf.constant(rng.integers(0, _CLASSES, batch_size, np.int32)),
+    )
+    steps = {}
+    for row, config in configs.items():
+        model = build_model(config, image_shape, _CLASSES, _PHASE)
+        kinds = [model.CLASSIFIER]
+        if isinstance(model, JARN):
+            kinds += [model.ADVERSARIAL, model.ADVERSARIAL_AND_DISCRIMINATOR]
+        for kind in kinds:
+            steps[row, kind] = tf.function(functools.partial(model.train_step, batch, kind))
+    seconds = _medians(steps, _ROUNDS[setting.scale])
+    per_epoch = examples // batch_size
+    values = {
+        row: _costs(config, {kind: s for (r, kind), s in seconds.items() if r == row}, per_epoch)
+        for row, config in configs.items()
+    }
+    for columns in values.values():
+        for column in ("active step", "epoch"):
+            columns[f"{column} / {ROWS['pgd_at']}"] = (
+                columns[f"{column}, s"] / values["pgd_at"][f"{column}, s"]
+            )
+    return {"values": {f"{row}, {network}": columns for row, columns in values.items()}}
+
+
+def _medians(steps: dict, rounds: int) -> dict:
+    """Median seconds of each step; the steps take turns, after one call each to compile."""
+    for step in steps.values():
+        step()
+    taken: dict = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            tf.nest.map_structure(lambda tensor: tensor.numpy(), step())
+            taken[name].append(time.perf_counter() - started)
+    return {name: float(np.median(times)) for name, times in taken.items()}
+
+
+def _costs(config: Config, seconds: dict[str, float], steps_per_epoch: int) -> dict[str, float]:
+    before = active = seconds[Defense.CLASSIFIER]
+    share = 0.0
+    if config.regularizer == "jarn":
+        interval = config.discriminator_interval
+        resting, learning = seconds[JARN.ADVERSARIAL], seconds[JARN.ADVERSARIAL_AND_DISCRIMINATOR]
+        active = resting + (learning - resting) / interval
+        share = 1 - config.jarn_start_fraction
+    epoch = steps_per_epoch * (share * active + (1 - share) * before)
+    return {"active step, s": active, "epoch, s": epoch}
+
+
+def published(setting: Setting, row: str, column: str) -> float | None:
+    """Seconds on the authors' machine, for their Wide-ResNet, and their ratio to PGD-AT7."""
+    name, network = row.split(", ")
+    if network != "wide_resnet" or name not in SECONDS_AN_EPOCH:
+        return None
+    if column == "epoch, s":
+        return SECONDS_AN_EPOCH[name]
+    if column == f"epoch / {ROWS['pgd_at']}":
+        return round(SECONDS_AN_EPOCH[name] / SECONDS_AN_EPOCH["pgd_at"], 3)
+    return None

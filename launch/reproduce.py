@@ -1,0 +1,58 @@
+"""Runs a table or figure of the paper: `python -m launch.reproduce --experiment=table1`."""
+
+from __future__ import annotations
+
+from absl import app, flags
+
+from jarn_tf import config as config_lib
+from jarn_tf import reproduction
+from launch import command
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("experiment", None, f"One of {', '.join(reproduction.EXPERIMENTS)}.")
+flags.DEFINE_string("output", "reproduction", "Folder of results and models; reused if it exists.")
+flags.DEFINE_enum("dataset", None, config_lib.DATASETS, "Unset: the paper's.")
+flags.DEFINE_string(
+    "scale",
+    "small",
+    "full: the paper's setting. small: under an hour on 2 cores, with a reduced Wide-ResNet. "
+    "smoke: seconds, tiny data and networks, to see that it runs.",
+)
+flags.DEFINE_enum("preset", "paper", config_lib.PRESETS, "Settings of the models.")
+flags.DEFINE_list(
+    "rows", None, f"Models: all, or some of {', '.join(reproduction.ROWS)}. Unset: the paper's."
+)
+flags.DEFINE(
+    command.SeedsParser(),
+    "seeds",
+    None,
+    "Results are the mean and spread over these. Unset: 0,1,2; at smoke scale 0.",
+)
+flags.DEFINE_string("data_dir", None, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.")
+flags.DEFINE_string(
+    "substitute", None, "For table5: a .keras file to attack in place of the PGD-AT7 model."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags and calls the library."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    with command.one_line_errors():
+        setting = reproduction.setting(
+            FLAGS.experiment,
+            FLAGS.output,
+            FLAGS.dataset,
+            FLAGS.scale,
+            FLAGS.preset,
+            None if FLAGS.rows is None else tuple(FLAGS.rows),
+            FLAGS.seeds,
+            FLAGS.data_dir,
+            FLAGS.substitute,
+        )
+        print(f"\n{reproduction.reproduce(setting)}")
+
+
+if __name__ == "__main__":
+    app.run(main)
