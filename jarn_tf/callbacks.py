@@ -17,6 +17,7 @@ from jarn_tf.files import write_atomically
 _TAGS = {
     "loss": "loss/classification",
     "adversarial_loss": "loss/adversarial",
+    "penalty": "loss/penalty",
     "accuracy": "accuracy/clean",
     "robust_accuracy": "accuracy/robust",
     "discriminator_real_accuracy": "discriminator/accuracy_on_real_images",

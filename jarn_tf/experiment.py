@@ -169,11 +169,11 @@ def evaluate(
             f"{dataset.image_shape} of {dataset.classes} classes. Received a classifier of images "
             f"{shape[0]} with {shape[1]} classes."
         )
-    rows = _write_evaluation(
+    found = _write_evaluation(
         target.classifier, dataset.test, target.dataset, list_of_attacks, target.output
     )
-    _print_rows(rows, len(dataset.test))
-    return rows
+    _print_evaluation(found)
+    return found["attacks"]
 
 
 def load_classifier(path: str | os.PathLike) -> keras.Model:
@@ -191,41 +191,17 @@ def _write_evaluation(
     dataset: str,
     list_of_attacks: Sequence[Attack],
     output: pathlib.Path,
-) -> list[dict]:
-    images, labels = split.floats, split.labels
-    rows = evaluation.robustness(
-        classifier, images, labels, [Attack("clean", 0.0), *list_of_attacks]
+) -> dict:
+    found = {"dataset": dataset} | evaluation.report(
+        classifier, split.floats, split.labels, list_of_attacks
     )
     output.mkdir(parents=True, exist_ok=True)
-    write_json(
-        output / "evaluation.json",
-        {
-            "dataset": dataset,
-            "examples": len(split),
-            "attacks": rows,
-            "collapsed_to_class": evaluation.only_class(classifier, images),
-            "saliency": evaluation.saliency(classifier, images, labels),
-            "versions": versions(),
-        },
-    )
-    return rows
+    write_json(output / "evaluation.json", found | {"versions": versions()})
+    return found
 
 
-def _print_rows(rows: Sequence[dict], examples: int) -> None:
-    print(f"\nAccuracy on {examples} test images\n{table(rows)}\n")
-
-
-def table(rows: Sequence[dict]) -> str:
-    """Rows of `evaluation.json` as a text table; epsilon with all its digits."""
-    lines = [f"{'attack':<18}{'epsilon':>10}{'restarts':>10}{'accuracy':>10}{'seconds':>10}"]
-    for row in rows:
-        epsilon = f"{row['epsilon']:.6g}" if row["steps"] else "-"
-        restarts = row["restarts"] or "-"
-        lines.append(
-            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{row['accuracy']:>10.2%}"
-            f"{row['seconds']:>10.1f}"
-        )
-    return "\n".join(lines)
+def _print_evaluation(found: dict) -> None:
+    print(f"\n{evaluation.report_text(found)}\n")
 
 
 def _fit(
@@ -312,24 +288,20 @@ def _finish(
             lambda path: evaluation.jacobian_figure(path, pictures, shown.labels, title),
         )
     if not (workdir / "evaluation.json").exists():
-        _write_evaluation(model.classifier, dataset.test, config.dataset, list_of_attacks, workdir)
-        _write_test_summaries(workdir)
-    found = json.loads((workdir / "evaluation.json").read_text())
-    _print_rows(found["attacks"], found["examples"])
-    if found["collapsed_to_class"] is not None:
-        print(
-            f"Warning: training has collapsed: every test image is taken for class "
-            f"{found['collapsed_to_class']}."
+        found = _write_evaluation(
+            model.classifier, dataset.test, config.dataset, list_of_attacks, workdir
         )
+        _write_test_summaries(found, workdir)
+    found = json.loads((workdir / "evaluation.json").read_text())
+    _print_evaluation(found)
     print(f"Figure:      {figure}")
     # By its module, as the virtual environment need not be active.
     print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {workdir}")
     return found["attacks"]
 
 
-def _write_test_summaries(workdir: pathlib.Path) -> None:
+def _write_test_summaries(found: dict, workdir: pathlib.Path) -> None:
     """Final accuracies for TensorBoard, where its HParams plugin compares runs by them."""
-    found = json.loads((workdir / "evaluation.json").read_text())
     with tf.summary.create_file_writer(str(workdir / "test")).as_default(step=0):
         for row in found["attacks"]:
             tf.summary.scalar(f"accuracy/{row['name']}", row["accuracy"])

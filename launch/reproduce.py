@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
-        setting = reproduction.setting(
+        setting = reproduction.make_setting(
             FLAGS.experiment,
             FLAGS.output,
             FLAGS.dataset,

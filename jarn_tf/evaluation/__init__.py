@@ -6,6 +6,7 @@ from jarn_tf.evaluation.figures import (
     jacobian_pictures,
     signed_to_pixels,
 )
+from jarn_tf.evaluation.report import report, report_text
 from jarn_tf.evaluation.robustness import ATTACK_NAMES, Attack, only_class, robustness
 from jarn_tf.evaluation.saliency import (
     alignment_and_robustness,
@@ -25,6 +26,8 @@ __all__ = [
     "jacobian_pictures",
     "loss_surface",
     "only_class",
+    "report",
+    "report_text",
     "robustness",
     "saliency",
     "signed_to_pixels",

@@ -20,7 +20,7 @@ from jarn_tf.reproduction import (
 )
 from jarn_tf.reproduction.setting import ROWS, SCALES, Setting
 
-__all__ = ["EXPERIMENTS", "ROWS", "SCALES", "Experiment", "Setting", "reproduce", "setting"]
+__all__ = ["EXPERIMENTS", "ROWS", "SCALES", "Experiment", "Setting", "make_setting", "reproduce"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ EXPERIMENTS = {
 }
 
 
-def setting(
+def make_setting(
     experiment: str,
     output: str | pathlib.Path,
     dataset: str | None = None,

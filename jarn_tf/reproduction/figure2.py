@@ -15,8 +15,8 @@ from jarn_tf.reproduction.results import Cell, cell_per_model
 from jarn_tf.reproduction.setting import ROWS, Setting
 
 _STEPS = (5, 10, 20)
-#: The figure's radii are not printed. These are multiples of half the radius of the tables.
-_FACTORS = (0.5, 1.0, 1.5, 2.0)
+#: Radii by that of the tables, which is among them; the figure's own are not printed.
+_RADII = {0.3: (0.1, 0.2, 0.3, 0.4), 8 / 255: (4 / 255, 8 / 255, 12 / 255, 16 / 255)}
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -27,8 +27,9 @@ def cells(setting: Setting) -> list[Cell]:
 def _cell(setting: Setting, row: str, seed: int) -> dict:
     classifier = runs.classifier(runs.trained(setting, row, seed))
     test = runs.test_split(setting)
-    radii = [factor * setting.epsilon for factor in _FACTORS]
-    attacks = [Attack(f"pgd{steps}", radius) for steps in _STEPS for radius in radii]
+    attacks = [
+        Attack(f"pgd{steps}", radius) for steps in _STEPS for radius in _RADII[setting.epsilon]
+    ]
     values: dict = {_label(row, steps): {} for steps in _STEPS}
     (clean,) = evaluation.robustness(classifier, test.floats, test.labels, [Attack("clean", 0.0)])
     for steps in _STEPS:
@@ -45,8 +46,7 @@ def _label(row: str, steps: int) -> str:
 
 
 def _column(setting: Setting, radius: float) -> str:
-    mnist = setting.epsilon == 0.3
-    return f"eps {radius:.3g}" if mnist else f"eps {radius * 255:.3g}/255"
+    return f"eps {radius:g}" if setting.epsilon == 0.3 else f"eps {radius * 255:g}/255"
 
 
 def published(setting: Setting, row: str, column: str) -> float | None:
@@ -71,7 +71,7 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
                 if _label(row, steps) in result["values"]
             ]
             accuracy = np.array([list(curve.values()) for curve in curves])
-            radii = [0.0, *(factor * setting.epsilon for factor in _FACTORS)]
+            radii = [0.0, *_RADII[setting.epsilon]]
             axis.plot(radii, accuracy.mean(axis=0), marker="o", markersize=3, label=ROWS[row])
             axis.fill_between(radii, accuracy.min(axis=0), accuracy.max(axis=0), alpha=0.2)
         axis.set_title(f"PGD-{steps}", fontsize=11)

@@ -62,7 +62,7 @@ def published(setting: Setting, row: str, column: str) -> None:
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """A surface a model, of its first seed: around the first test image, and the mean over all."""
     first = {row: _of_first_seed(results, row) for row in setting.rows}
-    figure = matplotlib.figure.Figure((2.9 * len(first), 6), dpi=110)
+    figure = matplotlib.figure.Figure((2.9 * len(first), 6.6), dpi=110)
     distances = np.linspace(0, setting.epsilon, len(next(iter(first.values()))["surface"]))
     along, aside = np.meshgrid(distances, distances, indexing="ij")
     for line, (name, title) in enumerate(
@@ -76,7 +76,7 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
             axis.set_xlabel("adversarial", fontsize=7)
             axis.set_ylabel("random", fontsize=7)
             axis.tick_params(labelsize=6)
-    figure.tight_layout()
+    figure.tight_layout(h_pad=2.5)
     figure.savefig(path)
 
 

@@ -173,12 +173,14 @@ def markdown(title: str, setting: Setting, table: Sequence[Number], results: dic
         label = ", ".join([ROWS[name], *rest])
         lines.append([label, *(cells.get((row, column), "") for column in columns)])
     seeds = sorted({result["seed"] for result in results.values()})
+    listed = f"seed {seeds[0]}"
+    if len(seeds) > 1:
+        listed = f"seeds {', '.join(map(str, seeds))}: mean ± standard deviation"
     notes = [note for result in results.values() for note in result.get("notes", ())]
     return "".join(
         [
             f"## {title}\n\n",
-            f"{setting.dataset}, scale {setting.scale}, preset {setting.preset}, "
-            f"seeds {', '.join(map(str, seeds))}; mean ± standard deviation over the seeds.\n\n",
+            f"{setting.dataset}, scale {setting.scale}, preset {setting.preset}, {listed}.\n\n",
             *(f"| {' | '.join(line)} |\n" for line in lines),
             *(f"\n{note}\n" for note in notes),
         ]

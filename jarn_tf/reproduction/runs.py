@@ -38,7 +38,7 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     """
     config = setting.config(row, seed, **changes)
     name = f"{setting.dataset}_{setting.scale}_{setting.preset}_{row}_seed{seed}"
-    name += "".join(f"_{setting}_{value}" for setting, value in changes.items())
+    name += "".join(f"_{field}_{value}" for field, value in changes.items())
     workdir = setting.output / "models" / name
     experiment.refuse_other_config(config, workdir)
     if not (workdir / "evaluation.json").exists():

@@ -1,0 +1,77 @@
+"""Everything that is said of a classifier: accuracies, saliency, whether it has collapsed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from jarn_tf.evaluation.robustness import Attack, only_class, robustness
+from jarn_tf.evaluation.saliency import saliency
+
+
+def report(
+    classifier: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    list_of_attacks: Sequence[Attack],
+) -> dict:
+    """Evaluates a classifier.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; run in inference mode.
+        images: Float images [n, height, width, channels] in [0, 1].
+        labels: Integer labels [n].
+        list_of_attacks: The attacks; clean accuracy comes first by itself.
+
+    Returns:
+        `examples`: n. `attacks`: the rows of `robustness`. `collapsed_to_class`: the class that
+        every image is taken for, although there are several; else None. `saliency`: see there.
+    """
+    rows = robustness(classifier, images, labels, [Attack("clean", 0.0), *list_of_attacks])
+    several = len(np.unique(labels)) > 1
+    return {
+        "examples": len(labels),
+        "attacks": rows,
+        "collapsed_to_class": only_class(classifier, images) if several else None,
+        "saliency": saliency(classifier, images, labels),
+    }
+
+
+def report_text(found: dict) -> str:
+    """A `report` for the terminal; epsilon with all its digits."""
+    lines = [
+        f"Accuracy on {found['examples']} test images",
+        f"{'attack':<18}{'epsilon':>10}{'restarts':>10}{'accuracy':>10}{'seconds':>10}",
+    ]
+    for row in found["attacks"]:
+        epsilon = f"{row['epsilon']:.6g}" if row["steps"] else "-"
+        restarts = row["restarts"] or "-"
+        lines.append(
+            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{row['accuracy']:>10.2%}"
+            f"{row['seconds']:>10.1f}"
+        )
+    lines += ["", "Saliency"]
+    lines += [f"{name:<44}{value}" for name, value in _saliency_lines(found["saliency"])]
+    if found["collapsed_to_class"] is not None:
+        lines.append(
+            "Warning: the classifier has collapsed. Every test image is taken for class "
+            f"{found['collapsed_to_class']}."
+        )
+    return "\n".join(lines)
+
+
+def _saliency_lines(values: dict) -> list[tuple[str, str]]:
+    correlation, distance = values["jacobian_image_correlation"], values["linearised_robustness"]
+    return [
+        ("alignment alpha (median)", f"{values['alignment']:.3g}"),
+        (
+            "linearised robustness rho (median)",
+            "infinite" if distance is None else f"{distance:.3g}",
+        ),
+        ("correlation of image and J, of the loss", f"{correlation['loss']:.2f}"),
+        ("correlation of image and J, of the logit", f"{correlation['logit']:.2f}"),
+        ("images whose gradient is exactly zero", f"{values['zero_gradients']:.2%}"),
+        ("gradient entries exactly zero", f"{values['zero_gradient_entries']:.2%}"),
+    ]
