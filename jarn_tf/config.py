@@ -327,6 +327,11 @@ _RECOMMENDED_WIDE_RESNET = {
     for name, value in _RECOMMENDED.items()
     if name not in ("epochs", "classifier_optimizer", "discriminator_filters", "pixel_scale")
 }
+# A single step from the image itself ends in catastrophic overfitting (Wong et al., 2020).
+_RECOMMENDED_FGSM = {
+    "fgsm_at": dict(attack_random_start=True),
+    "jarn_at": dict(attack_random_start=True),
+}
 _CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {},
     "authors": {
@@ -367,5 +372,7 @@ def preset(
     one_of("preset", name, PRESETS)
     values = _PAPER[dataset] | _CHANGES[name].get(dataset, {})
     values |= _DEFENSE_CHANGES[dataset].get(defense, {})
+    if name == "recommended":
+        values |= _RECOMMENDED_FGSM.get(defense, {})
     values["perturbation"], values["regularizer"] = PAIRS[defense]
     return Config(**{**values, **changes, "dataset": dataset, "defense": defense, "preset": name})

@@ -27,7 +27,7 @@ flags.DEFINE(
     command.SeedsParser(),
     "seeds",
     None,
-    "Results are the mean and spread over these. Unset: 0,1,2; at smoke scale 0.",
+    "Results are the mean and spread over these. Unset: 0,1,2 at full scale, else 0.",
 )
 flags.DEFINE_string("data_dir", None, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.")
 flags.DEFINE_string(

@@ -23,8 +23,9 @@ class AdversarialExamples:
     Args:
         epsilon: L-infinity radius in pixel units of [0, 1].
         steps: Gradient steps; 7 in the paper.
-        step_size: Step eta of Eq. 4. None: epsilon for one step without a random start, else
-            `attacks.default_step_size`, which is 2/255 at 8/255 and 7 steps (Madry et al.).
+        step_size: Step eta of Eq. 4. None: of several steps `attacks.default_step_size`, which is
+            2/255 at 8/255 and 7 steps (Madry et al.); a single step is epsilon long from the image
+            and 1.25 epsilon from a random start (Wong et al., 2020).
         random_start: Whether to start at a uniform point of the ball, or at the image.
         warmup_steps: Training steps over which radius and step size grow linearly from 0. From
             scratch at 0.3 on MNIST training otherwise ends in a constant classifier.
@@ -84,8 +85,8 @@ class AdversarialExamples:
     def _step_size(self) -> float:
         if self.step_size is not None:
             return self.step_size
-        if self.steps == 1 and not self.random_start:
-            return self.epsilon
+        if self.steps == 1:
+            return self.epsilon * (1.25 if self.random_start else 1.0)
         return default_step_size(self.epsilon, self.steps)
 
     def get_config(self) -> dict:

@@ -138,7 +138,7 @@ def make_setting(
         scale,
         preset,
         rows,
-        ((0,) if scale == "smoke" else (0, 1, 2)) if seeds is None else seeds,
+        ((0, 1, 2) if scale == "full" else (0,)) if seeds is None else seeds,
         pathlib.Path(output),
         data_dir,
         substitute,
