@@ -162,11 +162,12 @@ def reproduce(setting: Setting) -> str:
         OSError: The folder cannot be written.
     """
     chosen = EXPERIMENTS[setting.experiment]
-    found = results.run(setting, chosen.cells(setting))
+    content = results.run(setting, chosen.cells(setting))
+    found = content["cells"]
     table = results.numbers(found, lambda row, column: chosen.published(setting, row, column))
     stem = setting.output / setting.experiment
     results.write_csv(stem.with_suffix(".csv"), table)
-    text = results.markdown(chosen.title, setting, table, found)
+    text = results.markdown(chosen.title, setting, table, content)
     write_atomically(stem.with_suffix(".md"), lambda path: path.write_text(text))
     if chosen.draw is not None:
         write_atomically(stem.with_suffix(".png"), lambda path: chosen.draw(setting, found, path))

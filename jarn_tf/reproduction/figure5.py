@@ -10,21 +10,20 @@ import numpy as np
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
-from jarn_tf.reproduction.setting import COST, Setting
+from jarn_tf.reproduction.setting import COST, ROWS, Setting
 
-#: Field of the configuration to the values tried, the others at the preset's. The paper says
-#: "a range"; its values are in a picture alone.
-_GRID = {
-    "adversarial_weight": (0.1, 1.0, 10.0),
-    "batch_size": (64, 128, 256),
-    "discriminator_interval": (2, 10, 50),
+#: Field of the configuration to multiples of the preset's value, the other fields at theirs. The
+#: paper says "a range"; its values are in a picture alone.
+_FACTORS = {
+    "adversarial_weight": (0.1, 1, 10),
+    "batch_size": (0.5, 1, 2),
+    "discriminator_interval": (0.2, 1, 5),
 }
-_TINY_BATCHES = (16, 32, 64)
 
 
-def _points(setting: Setting) -> list[tuple[str, float]]:
-    grid = _GRID | ({"batch_size": _TINY_BATCHES} if setting.scale == "smoke" else {})
-    return [(name, value) for name, values in grid.items() for value in values]
+def _values(setting: Setting, row: str, name: str) -> list[float]:
+    base = getattr(setting.config(row, 0), name)
+    return [type(base)(round(base * factor, 6)) for factor in _FACTORS[name]]
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -40,7 +39,8 @@ def cells(setting: Setting) -> list[Cell]:
         )
         for seed in setting.seeds
         for row in setting.rows
-        for name, value in _points(setting)
+        for name in _FACTORS
+        for value in _values(setting, row, name)
     ]
 
 
@@ -60,23 +60,27 @@ def published(setting: Setting, row: str, column: str) -> float | None:
 
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
-    """One panel a setting, one line an attack, of the first row."""
-    figure = matplotlib.figure.Figure((11, 3.6), dpi=110)
-    row = setting.rows[0]
-    for axis, name in zip(figure.subplots(1, len(_GRID), sharey=True), _GRID):
-        values = [value for field, value in _points(setting) if field == name]
-        found = [
-            [r["values"][label] for r in results.values() if label in r["values"]]
-            for label in (f"{row}, {name} {value:g}" for value in values)
-        ]
-        for column in found[0][0]:
-            means = [np.mean([values[column] for values in at_point]) for at_point in found]
-            axis.plot(range(len(values)), means, marker="o", markersize=3, label=column)
-        axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
-        axis.set_xlabel(name)
-        axis.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("accuracy, %")
-    figure.axes[0].set_ylim(0, 100)
-    figure.axes[-1].legend(fontsize=8)
+    """A line of panels a model: one panel a setting, one line an attack."""
+    figure = matplotlib.figure.Figure((11, 3.6 * len(setting.rows)), dpi=110)
+    panels = figure.subplots(len(setting.rows), len(_FACTORS), sharey=True, squeeze=False)
+    for line, row in zip(panels, setting.rows):
+        for axis, name in zip(line, _FACTORS):
+            _draw_panel(axis, results, row, name, _values(setting, row, name))
+        line[0].set_ylabel(f"{ROWS[row]}: accuracy, %")
+    panels[0, 0].set_ylim(0, 100)
+    panels[0, -1].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path)
+
+
+def _draw_panel(axis, results: dict, row: str, name: str, values: list[float]) -> None:
+    found = [
+        [r["values"][label] for r in results.values() if label in r["values"]]
+        for label in (f"{row}, {name} {value:g}" for value in values)
+    ]
+    for column in found[0][0]:
+        means = [np.mean([accuracies[column] for accuracies in point]) for point in found]
+        axis.plot(range(len(values)), means, marker="o", markersize=3, label=column)
+    axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axis.set_xlabel(name)
+    axis.grid(alpha=0.3)

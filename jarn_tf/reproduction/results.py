@@ -66,11 +66,12 @@ class Number:
     seeds: int
 
 
-def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
     """Computes the cells that `EXPERIMENT.json` in the output folder does not hold yet.
 
     Returns:
-        Name to result of every cell in the file, also of rows and seeds asked for before.
+        What the file then holds: `cells`, name to result, also of rows and seeds asked for before;
+        `machine`, `date` and `versions`.
 
     Raises:
         ValueError: The file cannot be read or is of another configuration; it is left as it is.
@@ -95,7 +96,7 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
         content["cells"][cell.name] = {"seed": cell.seed, "seconds": round(seconds, 1)} | result
         content["date"] = datetime.date.today().isoformat()
         write_json(path, content)
-    return content["cells"]
+    return content
 
 
 def _opened(setting: Setting, path: pathlib.Path) -> dict[str, Any]:
@@ -163,8 +164,15 @@ def write_csv(path: pathlib.Path, table: Sequence[Number]) -> None:
     write_atomically(path, write)
 
 
-def markdown(title: str, setting: Setting, table: Sequence[Number], results: dict) -> str:
-    """The report: a line a row, with mean, spread over seeds and "paper" beside it."""
+def markdown(title: str, setting: Setting, table: Sequence[Number], content: dict) -> str:
+    """The report: a line a row, with mean, spread over seeds and "paper" beside it.
+
+    Args:
+        title: Its heading.
+        setting: What was run.
+        table: The `numbers` of the result file.
+        content: The result file.
+    """
     columns = list(dict.fromkeys(number.column for number in table))
     cells = {(number.row, number.column): _shown(number) for number in table}
     lines = [["model", *columns], ["---"] * (len(columns) + 1)]
@@ -172,17 +180,19 @@ def markdown(title: str, setting: Setting, table: Sequence[Number], results: dic
         name, *rest = row.split(", ")
         label = ", ".join([ROWS[name], *rest])
         lines.append([label, *(cells.get((row, column), "") for column in columns)])
-    seeds = sorted({result["seed"] for result in results.values()})
+    results = content["cells"].values()
+    seeds = sorted({result["seed"] for result in results})
     listed = f"seed {seeds[0]}"
     if len(seeds) > 1:
         listed = f"seeds {', '.join(map(str, seeds))}: mean ± standard deviation"
-    notes = [note for result in results.values() for note in result.get("notes", ())]
     return "".join(
         [
             f"## {title}\n\n",
-            f"{setting.dataset}, scale {setting.scale}, preset {setting.preset}, {listed}.\n\n",
+            f"{setting.dataset}, scale {setting.scale}, preset {setting.preset}, {listed}. "
+            f"{content['machine']}, TensorFlow {content['versions']['tensorflow']}, "
+            f"{content['date']}.\n\n",
             *(f"| {' | '.join(line)} |\n" for line in lines),
-            *(f"\n{note}\n" for note in notes),
+            *(f"\n{note}\n" for result in results for note in result.get("notes", ())),
         ]
     )
 
