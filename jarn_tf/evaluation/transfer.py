@@ -37,8 +37,12 @@ def transfer(
         Name of a classifier to name of an attack to accuracy, 0 to 1.
 
     Raises:
-        ValueError: A classifier or the substitute does not fit the images.
+        ValueError: A classifier or the substitute does not fit the images, or two attacks have
+            one name.
     """
+    names = [attack.name for attack in list_of_attacks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Attacks must differ in name. Received: {', '.join(names)}.")
     classes = {}
     for name, model in {"substitute": substitute, **classifiers}.items():
         checks.classifier(model)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -98,7 +100,9 @@ class Setting:
     def identity(self) -> dict[str, Any]:
         """What two results must share to stand in one file; rows and seeds add up in it."""
         names = ("experiment", "dataset", "scale", "preset", "substitute")
-        return {name: getattr(self, name) for name in names}
+        runs = [self.config(row, 0).as_dict() | {"data_dir": None} for row in ROWS]
+        digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:12]
+        return {name: getattr(self, name) for name in names} | {"settings_digest": digest}
 
     @property
     def epsilon(self) -> float:

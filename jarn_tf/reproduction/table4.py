@@ -29,15 +29,20 @@ _PHASE = 10**9  # a number of steps that no phase ends within
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """One cell: the defenses on the network of the dataset, random images in place of it."""
-    network = setting.config("standard", 0).network
-    return [Cell(network, setting.seeds[0], 1.0, lambda: _cell(setting, network))]
+    """One cell: the rows on the network of the dataset, random images in place of its own.
+
+    PGD-AT7, which the ratios are to, is always among them.
+    """
+    network = setting.config("pgd_at", 0).network
+    rows = tuple(dict.fromkeys((*setting.rows, "pgd_at")))
+    name = f"{network}: {', '.join(rows)}"
+    return [Cell(name, setting.seeds[0], 1.0, lambda: _cell(setting, network, rows))]
 
 
-def _cell(setting: Setting, network: str) -> dict:
+def _cell(setting: Setting, network: str, rows: tuple[str, ...]) -> dict:
     image_shape, examples = _NETWORKS[network]
-    configs = {row: setting.config(row, setting.seeds[0]) for row in setting.rows}
-    batch_size = configs[setting.rows[0]].batch_size
+    configs = {row: setting.config(row, setting.seeds[0]) for row in rows}
+    batch_size = configs["pgd_at"].batch_size
     rng = np.random.default_rng(setting.seeds[0])
     batch = (
         tf.constant(rng.random((batch_size, *image_shape), np.float32)),
