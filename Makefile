@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test lint clean
+.PHONY: train test test-slow lint clean
 
 train: .venv/installed
 	$(BIN)/python -m launch.train
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -q -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

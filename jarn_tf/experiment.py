@@ -161,14 +161,7 @@ def evaluate(
         data_dir or target.data_dir,
         test_examples=target.examples if examples is None else examples,
     )
-    checks.classifier(target.classifier)
-    shape = tuple(target.classifier.input_shape[1:]), target.classifier.output_shape[-1]
-    if shape != (dataset.image_shape, dataset.classes):
-        raise ValueError(
-            f"The classifier does not fit {target.dataset}, which has images "
-            f"{dataset.image_shape} of {dataset.classes} classes. Received a classifier of images "
-            f"{shape[0]} with {shape[1]} classes."
-        )
+    refuse_other_shape(target.classifier, target.dataset, dataset)
     found = _write_evaluation(
         target.classifier, dataset.test, target.dataset, list_of_attacks, target.output
     )
@@ -183,6 +176,18 @@ def load_classifier(path: str | os.PathLike) -> keras.Model:
     except Exception as error:  # Keras raises many kinds for a file that is no model
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from None
     return model.classifier if isinstance(model, Defense) else model
+
+
+def refuse_other_shape(classifier: keras.Model, name: str, dataset: data.Dataset) -> None:
+    """Raises ValueError unless a classifier has the dataset's image shape and classes."""
+    checks.classifier(classifier)
+    shape = tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+    if shape != (dataset.image_shape, dataset.classes):
+        raise ValueError(
+            f"The classifier does not fit {name}, which has images {dataset.image_shape} of "
+            f"{dataset.classes} classes. Received a classifier of images {shape[0]} with "
+            f"{shape[1]} classes."
+        )
 
 
 def _write_evaluation(
@@ -215,6 +220,7 @@ def _fit(
 ) -> None:
     attacked = dataset.validation.first(_ATTACKED_EACH_EPOCH)
     shown = dataset.validation.first(_SHOWN)
+    several = len(np.unique(attacked.labels)) > 1
     model.fit(
         data.training_batches(
             dataset.train,
@@ -234,7 +240,7 @@ def _fit(
             callbacks.RobustAccuracy(
                 attacked.floats, attacked.labels, Attack("pgd10", config.epsilon)
             ),
-            callbacks.CollapseWarning(attacked.floats),
+            *([callbacks.CollapseWarning(attacked.floats)] if several else []),
             hparams.KerasCallback(str(workdir), _hparams(config)),
             callbacks.TensorBoard(workdir, shown.floats, shown.labels),
             callbacks.HistoryFile(workdir / "history.csv"),
@@ -350,7 +356,7 @@ def refuse_unwritable(workdir: pathlib.Path) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(
             f"{workdir} cannot be written: {existing} is no folder that this user can write to. "
-            "Name another --workdir."
+            "Name another folder."
         )
 
 

@@ -224,6 +224,143 @@ def test_attacks_run_in_inference_mode_and_leave_the_classifier_alone():
         np.testing.assert_array_equal(a, b)
 
 
+# PGD that stops at the first misclassified point
+
+
+def misclassified(model, images, labels):
+    return model(images).numpy().argmax(axis=1) != labels
+
+
+@pytest.fixture(scope="module")
+def stopping(digits_classifier, digits):
+    """(loss, restarts, step size) to what PGD finds with and without stopping, and the images.
+
+    Of the images some are misclassified from the start, some on the way, some never.
+    """
+    images, labels = digits.test.floats[:120], digits.test.labels[:120]
+
+    def run(loss, restarts=1, step_size=None, **options):
+        return [
+            attacks.pgd(
+                digits_classifier, images, labels, epsilon=0.07, steps=7, restarts=restarts,
+                step_size=step_size, loss=loss, stop_when_misclassified=stop, seed=2, **options,
+            ).numpy()
+            for stop in (False, True)
+        ]  # fmt: skip
+
+    return run, images, labels
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"restarts": 3},
+        {"random_start": False},
+        {"restarts": 2, "step_size": 0.05},  # leaps, so that the last point is often not the best
+    ],
+)
+def test_stopping_finds_every_image_that_the_whole_search_finds(
+    stopping, digits_classifier, options
+):
+    """The highest margin met is positive exactly if any point met is misclassified."""
+    run, images, labels = stopping
+    whole, stopped = (misclassified(digits_classifier, x, labels) for x in run("margin", **options))
+    np.testing.assert_array_equal(stopped, whole)
+    assert misclassified(digits_classifier, images, labels).mean() < whole.mean() - 0.2
+    assert whole.mean() < 0.9
+    whole, stopped = (
+        misclassified(digits_classifier, x, labels) for x in run("cross_entropy", **options)
+    )
+    assert (stopped >= whole).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_stopping_leaves_misclassified_images_alone(stopping, digits_classifier, loss):
+    run, images, labels = stopping
+    wrong = misclassified(digits_classifier, images, labels)
+    assert wrong.any()
+    whole, stopped = run(loss, restarts=2)
+    np.testing.assert_array_equal(stopped[wrong], images[wrong])
+    assert (whole[wrong] != images[wrong]).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_stopped_images_stay_in_the_ball(stopping, loss):
+    run, images, _ = stopping
+    _, stopped = run(loss, restarts=2)
+    assert stopped.min() >= 0 and stopped.max() <= 1
+    assert np.abs(stopped.astype(np.float64) - images).max() <= 0.07
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_stopping_climbs_as_high_where_no_point_is_misclassified(stopping, digits_classifier, loss):
+    run, _, labels = stopping
+    whole, stopped = run(loss, restarts=2)
+    robust = ~misclassified(digits_classifier, stopped, labels)
+    assert robust.any()
+    found, expected = (
+        loss_values(digits_classifier, x[robust], labels[robust], loss) for x in (stopped, whole)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def ridge_classifier():
+    """Of one pixel z, right but on a ridge around 0.6: the only place where the second class leads.
+
+    Beyond it the third class rises to just below the first, so that there the cross-entropy, not
+    the margin, is highest.
+    """
+    corners = {  # z: logits of the second and third class; the first is 0
+        0.0: (-1, -9),
+        0.5: (-1, -9),
+        0.58: (0.1, -2),
+        0.7: (-0.05, -0.05),
+        1.0: (-0.05, -0.05),
+    }
+    places = np.array(list(corners))
+    slopes = np.diff(np.array(list(corners.values())), axis=0) / np.diff(places)[:, None]
+    model = keras.Sequential(
+        [
+            keras.Input((1, 1, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, activation="relu"),
+            keras.layers.Dense(3),
+        ]
+    )
+    ramps = np.diff(slopes, axis=0, prepend=0)
+    rows = np.concatenate([np.zeros((4, 1)), ramps], axis=1)
+    model.set_weights([np.ones((1, 4)), -places[:4], rows, np.array([0, *corners[0.0]])])
+    return model
+
+
+def test_stopping_keeps_a_misclassified_point_below_the_highest():
+    model = ridge_classifier()
+    image, label = np.full((1, 1, 1, 1), 0.51, np.float32), np.int32([0])
+    logits = model(np.float32([0.51, 0.59, 0.7]).reshape(3, 1, 1, 1)).numpy()
+    assert logits.argmax(axis=1).tolist() == [0, 1, 0]
+    options = {"epsilon": 0.2, "step_size": 0.08, "steps": 4, "random_start": False}
+    whole = attacks.pgd(model, image, label, **options).numpy()
+    stopped = attacks.pgd(model, image, label, stop_when_misclassified=True, **options).numpy()
+    assert not misclassified(model, whole, label)
+    assert misclassified(model, stopped, label)
+    np.testing.assert_allclose(stopped, 0.59, atol=1e-6)
+
+
+def test_stopping_takes_a_misclassified_point_below_the_image_itself():
+    """Right beyond the ridge, where the loss is highest; a random start meets the ridge."""
+    model = ridge_classifier()
+    image, label = np.full((1, 1, 1, 1), 0.7, np.float32), np.int32([0])
+    options = {"epsilon": 0.2, "step_size": 1e-4, "steps": 1, "restarts": 30}
+    whole = attacks.pgd(model, image, label, **options).numpy()
+    stopped = attacks.pgd(model, image, label, stop_when_misclassified=True, **options).numpy()
+    assert not misclassified(model, whole, label)
+    assert misclassified(model, stopped, label)
+    assert loss_values(model, stopped, label, "cross_entropy") < loss_values(
+        model, image, label, "cross_entropy"
+    )
+
+
 # Bad input
 
 

@@ -161,3 +161,75 @@ def test_tensorboard_shows_images_and_jacobians(server):
         width, height = struct.unpack(">II", png[16:24])
         assert width >= 2 * 28 and height >= 2 * 28  # 16 images of 28x28 as a grid
         assert width * height >= 16 * 28 * 28
+
+
+def test_hparams_show_settings_beside_the_accuracies_under_attack(run_dir, tiny_config):
+    """Of the folder above the runs, as several are compared there."""
+    server = Server(run_dir.parent)
+    request = {
+        "experimentName": "",
+        "startIndex": 0,
+        "sliceSize": 10,
+        "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
+        "colParams": [],
+    }
+    try:
+        group = first_group_with_metrics(server, json.dumps(request))
+    finally:
+        server.process.terminate()
+        server.process.wait()
+    shown = group["hparams"]
+    assert shown["adversarial_weight"] == tiny_config.adversarial_weight
+    assert shown["defense"] == "jarn"
+    assert shown["adaptor_trainable"] is True
+    assert shown["classifier_optimizer.learning_rate"] == 0.001
+    rows = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
+    metrics = {
+        value["name"]["tag"]: value["value"]
+        for value in group["metricValues"]
+        if value["name"]["group"] == "test"
+    }
+    expected = {f"accuracy/{row['name']}": pytest.approx(row["accuracy"]) for row in rows}
+    assert "accuracy/pgd40" in expected
+    assert metrics == expected
+
+
+def first_group_with_metrics(server, request):
+    """Once TensorBoard has read them all; the runs come one after the other."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            found = json.loads(server.get("hparams/session_groups", request=request))
+            for group in found["sessionGroups"]:
+                if any(value["name"]["group"] == "test" for value in group["metricValues"]):
+                    return group
+        except OSError:
+            pass
+        time.sleep(0.5)
+    pytest.fail("TensorBoard shows no hyper-parameters with accuracies")
+
+
+# Collapse
+
+
+@pytest.mark.parametrize("to", [0, 2])
+def test_a_constant_classifier_is_warned_of(to, capsys):
+    kernel = np.zeros((np.prod(toys.IMAGE_SHAPE), toys.CLASSES), np.float32)
+    model = toys.linear_classifier(kernel, np.eye(toys.CLASSES, dtype=np.float32)[to])
+    images, _ = toys.batch(9)
+    callback = callbacks.CollapseWarning(images)
+    callback.set_model(Defense(model))
+    callback.on_epoch_end(4, {})
+    (line,) = capsys.readouterr().out.splitlines()
+    for part in ("Warning", "epoch 5", "all 9", f"class {to}", "epsilon_warmup_fraction"):
+        assert part in line
+
+
+def test_a_classifier_that_tells_images_apart_is_not_warned_of(capsys):
+    images, _ = toys.batch(9)
+    model = toys.classifier()
+    assert len(set(model(images).numpy().argmax(axis=1))) > 1
+    callback = callbacks.CollapseWarning(images)
+    callback.set_model(Defense(model))
+    callback.on_epoch_end(0, {})
+    assert capsys.readouterr().out == ""

@@ -183,3 +183,107 @@ def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
     assert (config.dataset, config.preset) == ("mnist", "paper")
     assert (config.epsilon, config.seed) == (0.25, 0)
     assert pathlib.Path(workdir) == pathlib.Path("runs/mnist_jarn_paper")
+
+
+# Reproduction
+
+
+def test_reproduce_prints_and_writes_the_table(tmp_path):
+    done = launch(
+        "reproduce",
+        "--experiment=table1",
+        "--dataset=digits",
+        "--scale=smoke",
+        "--rows=standard",
+        f"--output={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    text = (tmp_path / "table1.md").read_text()
+    assert "| Standard |" in text
+    assert text in done.stdout
+    for name in ("table1.json", "table1.csv", "models"):
+        assert (tmp_path / name).exists()
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def test_reproduce_without_dataset_and_network(tmp_path, monkeypatch):
+    """The proxy is a port of this machine where nothing answers."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    done = launch(
+        "reproduce", "--experiment=table1", "--scale=smoke", f"--output={tmp_path / 'out'}"
+    )
+    assert_refused(done, "mnist", str(tmp_path / "tfds"), "--data_dir")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+BAD_FLAGS = {
+    "experiment": (["--experiment=table6"], ["experiment", "table6", "figure5"]),
+    "no experiment": ([], ["experiment"]),
+    "dataset": (["--experiment=table1", "--dataset=imagenet"], ["dataset", "imagenet"]),
+    "scale": (["--experiment=table1", "--scale=huge"], ["scale", "huge", "smoke"]),
+    "row": (["--experiment=table1", "--rows=jarn,mart"], ["row", "mart", "jarn_at"]),
+    "no row": (["--experiment=table1", "--rows="], ["row"]),
+    "no seeds": (["--experiment=table1", "--seeds="], ["seeds"]),
+    "same seeds": (["--experiment=table1", "--seeds=0,0"], ["seeds", "0,0"]),
+    "negative seed": (["--experiment=table1", "--seeds=-1"], ["seed", "-1"]),
+    "words for seeds": (["--experiment=table1", "--seeds=one,two"], ["seeds", "one,two"]),
+    "substitute of a table": (["--experiment=table1", "--substitute=m.keras"], ["table5"]),
+    "no substitute": (
+        ["--experiment=table5", "--substitute=nowhere.keras", "--dataset=digits"],
+        ["nowhere.keras"],
+    ),
+    "output": (["--experiment=table4", "--output=/dev/null/out"], ["/dev/null/out"]),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What `launch.reproduce` stops with for each of `BAD_FLAGS`, all in one process."""
+    output = tmp_path_factory.mktemp("refused") / "out"
+    program = """
+import json, sys
+from absl import flags
+from absl.testing import flagsaver
+from jarn_tf import experiment
+from launch import reproduce
+
+experiment.train = lambda *args: sys.exit("trained")
+found = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    try:
+        with flagsaver.flagsaver():
+            flags.FLAGS(["reproduce", "--scale=smoke", f"--output={sys.argv[2]}", *arguments])
+            reproduce.main(["reproduce"])
+    except (SystemExit, flags.Error) as stopped:
+        found[name] = str(stopped)
+    except Exception as error:
+        found[name] = f"Traceback: {error!r}"
+print("FOUND", json.dumps(found))
+"""
+    arguments = json.dumps({name: arguments for name, (arguments, _) in BAD_FLAGS.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", program, arguments, str(output)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    found = json.loads(done.stdout.rpartition("FOUND ")[2])
+    return found | {"written": [path.name for path in output.rglob("*")]}
+
+
+@pytest.mark.parametrize("name", BAD_FLAGS)
+def test_reproduce_refuses_bad_flags(refusals, name):
+    message = refusals[name]
+    assert "Traceback" not in message and message != "trained"
+    assert "\n" not in message.strip()
+    for part in BAD_FLAGS[name][1]:
+        assert part in message
+
+
+def test_reproduce_writes_nothing_where_it_refuses(refusals):
+    assert refusals["written"] == []

@@ -1,9 +1,12 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from jarn_tf import networks
+from jarn_tf.networks.activation import activation_layer
 
 CASES = {
     "mnist_cnn": (lambda: networks.mnist_cnn(pixel_scale=255.0), (28, 28, 1), (10,)),
@@ -113,3 +116,65 @@ def test_weight_decay_is_half_the_squared_norm_of_the_kernels(build):
     expected = 1e-4 * sum((k.astype(np.float64) ** 2).sum() for k in kernels)
     np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
     assert not build(0.0).losses
+
+
+# Activations and sizes
+
+ACTIVATIONS = {
+    "relu": lambda x: max(x, 0.0),
+    "leaky_relu": lambda x: x if x > 0 else 0.1 * x,
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "softplus": lambda x: math.log1p(math.exp(x)),
+}
+
+
+def activations_of(model):
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(layer, (keras.layers.Activation, keras.layers.LeakyReLU))
+    ]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (networks.mnist_cnn, 3),
+        (lambda **options: networks.wide_resnet((8, 8, 3), 10, 2, 1, **options), 13),
+    ],
+)
+def test_a_network_has_the_activation_it_is_given_and_no_other(build, expected, name):
+    model = build(activation=name)
+    points = np.linspace(-4, 4, 33)
+    values = [ACTIVATIONS[name](x) for x in points]
+    layers = activations_of(model)
+    assert len(layers) == expected
+    for layer in layers:
+        np.testing.assert_allclose(layer(points.astype(np.float32)), values, atol=1e-6)
+    for layer in model.layers:
+        assert getattr(layer, "activation", keras.activations.linear) in (
+            keras.activations.linear,
+            *(getattr(inside, "activation", None) for inside in layers),
+        )
+
+
+@pytest.mark.parametrize("name", ["swish", "tanh", "", "ReLU", None])
+@pytest.mark.parametrize("build", [activation_layer, lambda n: networks.mnist_cnn(activation=n)])
+def test_an_unknown_activation_is_refused(build, name):
+    with pytest.raises(ValueError, match="activation must be one of relu, leaky_relu") as error:
+        build(name)
+    assert repr(name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("units", "width"), [(1, 1), (1, 2), (2, 1), (3, 2)])
+def test_units_and_width_of_a_wide_resnet(units, width):
+    """16 channels, then three stages of twice as many each; every second halves the picture."""
+    model = networks.wide_resnet((16, 16, 3), 10, units, width)
+    kernels = [v.shape for v in model.trainable_variables if len(v.shape) == 4]
+    stages = [c * width for c in (16, 32, 64) for _ in range(2 * units)]
+    assert [shape[-1] for shape in kernels] == [16, *stages]
+    assert [shape[-2] for shape in kernels] == [3, 16, *stages[:-1]]
+    last = model.layers[-2].input
+    assert last.shape[1:] == (4, 4, 64 * width)

@@ -26,7 +26,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
     classifier = runs.classifier(runs.trained(setting, row, seed))
-    test = runs.test_split(setting)
+    test = runs.dataset(setting).test
     attacks = [
         Attack(f"pgd{steps}", radius) for steps in _STEPS for radius in _RADII[setting.epsilon]
     ]

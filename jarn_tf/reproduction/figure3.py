@@ -22,7 +22,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
     classifier = runs.classifier(runs.trained(setting, row, seed))
-    test = runs.test_split(setting).first(_IMAGES)
+    test = runs.dataset(setting).test.first(_IMAGES)
     surfaces = evaluation.loss_surface(
         classifier, test.floats, test.labels, epsilon=setting.epsilon, seed=seed
     )

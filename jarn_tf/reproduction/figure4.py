@@ -42,7 +42,7 @@ def published(setting: Setting, row: str, column: str) -> None:
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """The first test images, and below them the Jacobian of the loss of each model."""
-    test = runs.test_split(setting).first(_IMAGES)
+    test = runs.dataset(setting).test.first(_IMAGES)
     seed = min(setting.seeds)
     rows = {"image": test.floats}
     for row in setting.rows:

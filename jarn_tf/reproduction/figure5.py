@@ -23,7 +23,9 @@ _FACTORS = {
 
 def _values(setting: Setting, row: str, name: str) -> list[float]:
     base = getattr(setting.config(row, 0), name)
-    return [type(base)(round(base * factor, 6)) for factor in _FACTORS[name]]
+    if isinstance(base, int):
+        return list(dict.fromkeys(max(1, round(base * factor)) for factor in _FACTORS[name]))
+    return [round(base * factor, 6) for factor in _FACTORS[name]]
 
 
 def cells(setting: Setting) -> list[Cell]:

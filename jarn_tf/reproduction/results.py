@@ -110,7 +110,7 @@ def _opened(setting: Setting, path: pathlib.Path) -> dict[str, Any]:
         return new
     try:
         content = json.loads(path.read_text())
-        there, _ = dict(content["setting"]), dict(content["cells"])
+        there, content["cells"] = dict(content["setting"]), dict(content["cells"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no readable result file ({error}). Move it away or name another --output."
@@ -133,19 +133,19 @@ def numbers(
     results: dict[str, dict[str, Any]], published: Callable[[str, str], float | None]
 ) -> list[Number]:
     """Every row and column of the results, over their seeds, beside what the paper prints."""
-    values: dict[tuple[str, str], list[float]] = {}
+    values: dict[tuple[str, str], dict[int, float]] = {}
     for result in results.values():
         for row, columns in result["values"].items():
             for column, value in columns.items():
                 if value is not None:
-                    values.setdefault((row, column), []).append(value)
+                    values.setdefault((row, column), {})[result["seed"]] = value
     return [
         Number(
             row,
             column,
             published(row, column),
-            statistics.fmean(found),
-            statistics.stdev(found) if len(found) > 1 else None,
+            statistics.fmean(found.values()),
+            statistics.stdev(found.values()) if len(found) > 1 else None,
             len(found),
         )
         for (row, column), found in values.items()

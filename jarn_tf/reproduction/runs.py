@@ -44,7 +44,7 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     attacks = [Attack(attack, setting.epsilon) for _, attack in _ATTACKS[setting.dataset]]
     if not (workdir / "evaluation.json").exists():
         experiment.train(config, workdir, attacks)
-    elif not _is_of(evaluated(workdir), attacks, len(test_split(setting))):
+    elif not _is_of(evaluated(workdir), attacks, len(dataset(setting).test)):
         experiment.evaluate(experiment.finished_run(workdir), attacks)
     return workdir
 
@@ -74,12 +74,10 @@ def classifier(workdir: pathlib.Path) -> keras.Model:
     return experiment.finished_run(workdir).classifier
 
 
-def test_split(setting: Setting) -> data.Split:
-    """The test images of the setting's dataset and scale."""
-    examples = setting.config(setting.rows[0], 0).test_examples
-    return _test_split(setting.dataset, setting.data_dir, examples)
+def dataset(setting: Setting) -> data.Dataset:
+    """The dataset at the setting's scale."""
+    config = setting.config(setting.rows[0], 0)
+    return _load(setting.dataset, setting.data_dir, config.train_examples, config.test_examples)
 
 
-@functools.lru_cache(maxsize=1)
-def _test_split(dataset: str, data_dir: str | None, examples: int | None) -> data.Split:
-    return data.load(dataset, data_dir, test_examples=examples).test
+_load = functools.lru_cache(maxsize=1)(data.load)

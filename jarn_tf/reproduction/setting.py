@@ -87,6 +87,8 @@ class Setting:
         config.one_of("dataset", self.dataset, config.DATASETS)
         config.one_of("scale", self.scale, SCALES)
         config.one_of("preset", self.preset, config.PRESETS)
+        if not self.rows:
+            raise ValueError(f"rows must be all, or some of {', '.join(ROWS)}. Received: none.")
         for row in self.rows:
             config.one_of("row", row, tuple(ROWS))
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -29,21 +29,28 @@ _PHASE = 10**9  # a number of steps that no phase ends within
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """One cell: the rows on the network of the dataset, random images in place of its own.
+    """One cell a seed: the rows on the network of the dataset, random images in place of its own.
 
     PGD-AT7, which the ratios are to, is always among them.
     """
     network = setting.config("pgd_at", 0).network
     rows = tuple(dict.fromkeys((*setting.rows, "pgd_at")))
-    name = f"{network}: {', '.join(rows)}"
-    return [Cell(name, setting.seeds[0], 1.0, lambda: _cell(setting, network, rows))]
+    return [
+        Cell(
+            f"{network}: {', '.join(rows)}, seed {seed}",
+            seed,
+            1.0,
+            functools.partial(_cell, setting, network, rows, seed),
+        )
+        for seed in setting.seeds
+    ]
 
 
-def _cell(setting: Setting, network: str, rows: tuple[str, ...]) -> dict:
+def _cell(setting: Setting, network: str, rows: tuple[str, ...], seed: int) -> dict:
     image_shape, examples = _NETWORKS[network]
-    configs = {row: setting.config(row, setting.seeds[0]) for row in rows}
+    configs = {row: setting.config(row, seed) for row in rows}
     batch_size = configs["pgd_at"].batch_size
-    rng = np.random.default_rng(setting.seeds[0])
+    rng = np.random.default_rng(seed)
     batch = (
         tf.constant(rng.random((batch_size, *image_shape), np.float32)),
         tf.constant(rng.integers(0, _CLASSES, batch_size, np.int32)),

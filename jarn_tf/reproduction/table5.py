@@ -21,9 +21,8 @@ def cells(setting: Setting) -> list[Cell]:
         ValueError: The substitute cannot be loaded or does not fit the dataset.
     """
     if setting.substitute:  # before hours of training
-        test = runs.test_split(setting).first(1)
         substitute = experiment.load_classifier(setting.substitute)
-        evaluation.transfer({}, substitute, test.floats, test.labels, [])
+        experiment.refuse_other_shape(substitute, setting.dataset, runs.dataset(setting))
     return cell_per_model(setting, _cell, extra=10)
 
 
@@ -37,7 +36,7 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
     else:
         sources = {ROWS["pgd_at"]: model("pgd_at", seed)}
     sources |= {"same model": model(row, seed + 1), "white-box": target}
-    test = runs.test_split(setting)
+    test = runs.dataset(setting).test
     attacks = [Attack(attack, setting.epsilon) for attack in _ATTACKS.values()]
     clean = evaluation.robustness(target, test.floats, test.labels, [Attack("clean", 0.0)])
     values = {}

@@ -1,0 +1,197 @@
+"""How fast accuracy under PGD is counted, against CleverHans and Foolbox, and in how much memory.
+
+1. 1,000 MNIST test images, 40 steps, epsilon 0.3: `evaluation.robustness` against the same attack
+   of CleverHans 4.0.0 and Foolbox 3.3.4 on the same model, images, labels and step size. The peers
+   get a compiled model, and of several batch sizes the one that is fastest for them. CleverHans
+   stands there once more with its whole attack compiled, which its own users have to do.
+   Dropping what is already broken gains much on a model that breaks (standard training) and
+   little on one where most images survive (adversarial training), so both are measured. For the
+   same reason our accuracy can be a little lower: one misclassified point on the way counts, the
+   peers look at the last one alone.
+2. Peak memory of evaluating 1,000 and 10,000 images, each in a process of its own, without the
+   images themselves. One batch of 10,000 shows what memory that did grow would look like.
+
+Needs, beyond requirements-dev.txt, `pip install --no-deps cleverhans==4.0.0` (its PGD works without
+what it declares to need), MNIST as `data.load` finds it, and Linux for part 2. Run as
+`python -m benchmarks.pgd_evaluation`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import importlib.metadata
+import multiprocessing
+import pathlib
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import timing
+from jarn_tf import Defense, attacks, data, evaluation, networks
+
+try:
+    import foolbox
+    from cleverhans.tf2.attacks import projected_gradient_descent as cleverhans_pgd
+except ImportError as error:
+    sys.exit(
+        f"The module {error.name} is missing. The peers need: "
+        "pip install foolbox==3.3.4 && pip install --no-deps cleverhans==4.0.0"
+    )
+
+SEED = 0
+EPSILON, STEPS = 0.3, 40
+STEP_SIZE = attacks.default_step_size(EPSILON, STEPS)
+ATTACK = evaluation.Attack(f"pgd{STEPS}", EPSILON)
+IMAGES, ROUNDS = 1000, 9
+BATCH_SIZES = 500, 1000  # of the peers; ours is the default of `robustness`
+TRAINING_BATCH, STANDARD_EPOCHS, ADVERSARIAL_EPOCHS, WARMUP = 128, 1, 4, 0.4
+
+#: Names of the sides; a peer's is followed by its batch size.
+OURS, CLEVERHANS, COMPILED, FOOLBOX = "jarn_tf", "CleverHans", "CleverHans compiled", "Foolbox"
+
+
+def main() -> None:
+    keras.utils.set_random_seed(SEED)
+    timing.print_circumstances(SEED)
+    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PEER_PACKAGES))
+    mnist = data.load("mnist")
+    images, labels = floats(mnist.test), mnist.test.labels
+    steps = ADVERSARIAL_EPOCHS * data.steps_per_epoch(mnist.train, TRAINING_BATCH)
+    examples = attacks.AdversarialExamples(EPSILON, warmup_steps=int(WARMUP * steps))
+    standard = trained(mnist.train, STANDARD_EPOCHS)
+    compare_speed("standard training", standard, images[:IMAGES], labels[:IMAGES])
+    robust = trained(mnist.train, ADVERSARIAL_EPOCHS, examples)
+    compare_speed("adversarial training", robust, images[:IMAGES], labels[:IMAGES])
+    compare_memory(robust, images, labels)
+
+
+PEER_PACKAGES = "cleverhans", "foolbox"
+
+
+def floats(split: data.Split) -> np.ndarray:
+    return split.images / np.float32(255)
+
+
+def trained(split: data.Split, epochs: int, perturb: Callable | None = None) -> keras.Model:
+    """The paper's MNIST classifier, trained for a few epochs on perturbed images."""
+    defense = Defense(networks.mnist_cnn(), perturb, SEED)
+    defense.compile(keras.optimizers.Adam(1e-3))
+    defense.fit(floats(split), split.labels, TRAINING_BATCH, epochs, verbose=0)
+    return defense.classifier
+
+
+def compare_speed(
+    training: str, classifier: keras.Model, images: np.ndarray, labels: np.ndarray
+) -> None:
+    """Part 1, on one classifier."""
+    sides = {OURS: functools.partial(our_accuracy, classifier, images, labels)}
+    for name, attack in peers(classifier).items():
+        for size in BATCH_SIZES:
+            sides[f"{name} {size}"] = functools.partial(
+                accuracy, attack, images, labels.astype(np.int64), size
+            )
+    accuracies = {name: run() for name, run in sides.items()}
+    taken = timing.seconds(sides, ROUNDS)
+    medians = {name: np.median(taken[name][timing.WALL]) for name in sides}
+
+    print(f"\n{training.capitalize()}, PGD-{STEPS} on {len(images)} images")
+    for name in sides:
+        print(f"  {name:<28}accuracy {accuracies[name]:.1%}, {medians[name]:.2f} s")
+    timing.print_head(f"{training.capitalize()}: time of a peer / time of {OURS}")
+    for peer, target in ((CLEVERHANS, ">= 1.3"), (FOOLBOX, ">= 1.3"), (COMPILED, "")):
+        fastest = min((f"{peer} {size}" for size in BATCH_SIZES), key=medians.get)
+        timing.print_row(f"{fastest} images a batch", taken[fastest], taken[OURS], target)
+
+
+def our_accuracy(classifier: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    rows = evaluation.robustness(classifier, images, labels, [ATTACK], progress=False)
+    return rows[0]["accuracy"]
+
+
+def accuracy(attack: Callable, images: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
+    """Accuracy under `attack`, a function of a batch to which of its images are still right."""
+    right = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        right.append(attack(tf.constant(images[part]), tf.constant(labels[part])).numpy())
+    return float(np.concatenate(right).mean())
+
+
+def peers(classifier: keras.Model) -> dict[str, Callable]:
+    """The peers' attacks, as functions of images and labels to which images are still right."""
+    model = tf.function(functools.partial(classifier, training=False), autograph=False)
+    foolbox_model = foolbox.TensorFlowModel(model, bounds=(0, 1))
+    foolbox_pgd = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS, random_start=True)
+
+    def of_cleverhans(images, labels):
+        adversarial = cleverhans_pgd.projected_gradient_descent(
+            model,
+            images,
+            EPSILON,
+            STEP_SIZE,
+            STEPS,
+            np.inf,
+            clip_min=0.0,
+            clip_max=1.0,
+            y=labels,
+            rand_init=True,
+            sanity_checks=False,
+        )
+        return tf.argmax(model(adversarial), axis=-1) == labels
+
+    def of_foolbox(images, labels):
+        *_, broken = foolbox_pgd(foolbox_model, images, labels, epsilons=EPSILON)
+        return ~broken
+
+    return {
+        CLEVERHANS: of_cleverhans,
+        COMPILED: tf.function(of_cleverhans, autograph=False),
+        FOOLBOX: of_foolbox,
+    }
+
+
+def compare_memory(classifier: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
+    """Part 2."""
+    with tempfile.TemporaryDirectory() as folder:
+        classifier.save(pathlib.Path(folder, "classifier.keras"))
+        images.tofile(pathlib.Path(folder, "images"))
+        labels.tofile(pathlib.Path(folder, "labels"))
+        few, many = IMAGES, len(images)
+        print("\nPeak memory of a process that evaluates, without the images [MiB]")
+        peaks = {}
+        for what, number, options in (
+            (f"{few} images", few, {}),
+            (f"{many} images", many, {}),
+            (f"{many} images in one batch", many, {"batch_size": many}),
+        ):
+            # A fresh process each, since a peak does not come down again.
+            with concurrent.futures.ProcessPoolExecutor(
+                1, multiprocessing.get_context("spawn")
+            ) as process:
+                peaks[what] = process.submit(peak_memory, folder, number, options).result()
+            growth = peaks[what] - peaks[f"{few} images"]
+            print(f"  {what:<64}{peaks[what]:>8.0f}{growth:>+18.0f}", flush=True)
+
+
+def peak_memory(folder: str, number: int, options: dict) -> float:
+    """Evaluates so many images; the process's peak memory without them, in MiB."""
+    classifier = keras.models.load_model(pathlib.Path(folder, "classifier.keras"))
+    shape = classifier.input_shape[1:]
+    images = np.fromfile(pathlib.Path(folder, "images"), np.float32, number * np.prod(shape))
+    labels = np.fromfile(pathlib.Path(folder, "labels"), np.int32, number)
+    evaluation.robustness(
+        classifier, images.reshape(-1, *shape), labels, [ATTACK], progress=False, **options
+    )
+    # Not `ru_maxrss`: that starts at the memory of the process that this one was started from.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10 - images.nbytes / 2**20
+
+
+if __name__ == "__main__":
+    main()
