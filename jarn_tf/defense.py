@@ -32,7 +32,8 @@ class Defense(keras.Model):
         seed: Seed of the perturbation; noise is a pure function of (seed, step).
 
     Raises:
-        ValueError: The classifier is not built or does not return [batch, classes]; in training:
+        ValueError: The classifier is not built, does not return [batch, classes] or does not
+            compute in float32; in training:
             images that are not floating point or not in [0, 1], labels that do not fit, or a
             loss that is not finite (the step is named and no optimizer's update is made).
     """
@@ -49,6 +50,10 @@ class Defense(keras.Model):
     ):
         super().__init__(**kwargs)
         checks.classifier(classifier)
+        if classifier.compute_dtype != "float32":
+            raise ValueError(
+                f"The classifier must compute in float32. Received: {classifier.compute_dtype}."
+            )
         if perturb is not None and not callable(perturb):
             raise ValueError(
                 "perturb must be a function of (classifier, images, labels, batch) or None. "

@@ -58,8 +58,8 @@ class BatchSlice:
         """Unit vectors [number, batch, classes], uniform over the sphere of the logits."""
         seed = tf.random.experimental.stateless_fold_in([self.seed, 3], self.step)
         shape = tf.concat([[number], self._global_shape(logits)], axis=0)
-        drawn = tf.gather(tf.random.stateless_normal(shape, seed), self.rows, axis=1)
-        return tf.cast(tf.math.l2_normalize(drawn, axis=-1), logits.dtype)
+        drawn = tf.math.l2_normalize(tf.random.stateless_normal(shape, seed), axis=-1)
+        return tf.cast(tf.gather(drawn, self.rows, axis=1), logits.dtype)
 
     def _global_shape(self, local: tf.Tensor) -> tf.Tensor:
         return tf.concat([[self.total], tf.shape(local)[1:]], axis=0)
