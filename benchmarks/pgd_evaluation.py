@@ -2,18 +2,17 @@
 
 1. 1,000 MNIST test images, 40 steps, epsilon 0.3: `evaluation.robustness` against the same attack
    of CleverHans 4.0.0 and Foolbox 3.3.4 on the same model, images, labels and step size. The peers
-   get a compiled model, and of several batch sizes the one that is fastest for them. CleverHans
-   stands there once more with its whole attack compiled, which its own users have to do.
-   Dropping what is already broken gains much on a model that breaks (standard training) and
-   little on one where most images survive (adversarial training), so both are measured. For the
-   same reason our accuracy can be a little lower: one misclassified point on the way counts, the
-   peers look at the last one alone.
-2. Peak memory of evaluating 1,000 and 10,000 images, each in a process of its own, without the
-   images themselves. One batch of 10,000 shows what memory that did grow would look like.
+   get a compiled model and the batch size that proves the fastest for them. CleverHans stands
+   there once more inside one `tf.function`, all steps unrolled, which it leaves to its users.
+   Dropping images that are broken gains much on a model that breaks (standard training), little
+   where most images survive (adversarial training), so both are measured. Our accuracy can be a
+   little lower: one misclassified point on the way counts, the peers look at the last one alone.
+2. Peak host memory of a process that evaluates 1,000 or 10,000 images, without the images. All
+   10,000 in one batch show what memory that does grow looks like.
 
-Needs, beyond requirements-dev.txt, `pip install --no-deps cleverhans==4.0.0` (its PGD works without
-what it declares to need), MNIST as `data.load` finds it, and Linux for part 2. Run as
-`python -m benchmarks.pgd_evaluation`.
+Needs, beyond requirements-dev.txt, `pip install --no-deps cleverhans==4.0.0` (PGD uses none of the
+packages it asks for that are not there already), MNIST as `data.load` finds it, and Linux for
+part 2. Run as `python -m benchmarks.pgd_evaluation`.
 """
 
 from __future__ import annotations
@@ -48,37 +47,35 @@ SEED = 0
 EPSILON, STEPS = 0.3, 40
 STEP_SIZE = attacks.default_step_size(EPSILON, STEPS)
 ATTACK = evaluation.Attack(f"pgd{STEPS}", EPSILON)
-IMAGES, ROUNDS = 1000, 9
+IMAGES, ROUNDS = 1000, 7
 BATCH_SIZES = 500, 1000  # of the peers; ours is the default of `robustness`
 TRAINING_BATCH, STANDARD_EPOCHS, ADVERSARIAL_EPOCHS, WARMUP = 128, 1, 4, 0.4
-
-#: Names of the sides; a peer's is followed by its batch size.
-OURS, CLEVERHANS, COMPILED, FOOLBOX = "jarn_tf", "CleverHans", "CleverHans compiled", "Foolbox"
+OURS, CLEVERHANS, COMPILED, FOOLBOX = "jarn_tf", "CleverHans", "CleverHans unrolled", "Foolbox"
 
 
 def main() -> None:
     keras.utils.set_random_seed(SEED)
     timing.print_circumstances(SEED)
-    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PEER_PACKAGES))
+    versions = {name: importlib.metadata.version(name) for name in ("cleverhans", "foolbox")}
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
     mnist = data.load("mnist")
     images, labels = floats(mnist.test), mnist.test.labels
     steps = ADVERSARIAL_EPOCHS * data.steps_per_epoch(mnist.train, TRAINING_BATCH)
     examples = attacks.AdversarialExamples(EPSILON, warmup_steps=int(WARMUP * steps))
-    standard = trained(mnist.train, STANDARD_EPOCHS)
-    compare_speed("standard training", standard, images[:IMAGES], labels[:IMAGES])
-    robust = trained(mnist.train, ADVERSARIAL_EPOCHS, examples)
-    compare_speed("adversarial training", robust, images[:IMAGES], labels[:IMAGES])
-    compare_memory(robust, images, labels)
-
-
-PEER_PACKAGES = "cleverhans", "foolbox"
+    for training, epochs, perturb in (
+        ("Standard training", STANDARD_EPOCHS, None),
+        ("Adversarial training", ADVERSARIAL_EPOCHS, examples),
+    ):
+        classifier = trained(mnist.train, epochs, perturb)
+        compare_speed(training, classifier, images[:IMAGES], labels[:IMAGES])
+        compare_memory(training, classifier, images, labels)
 
 
 def floats(split: data.Split) -> np.ndarray:
     return split.images / np.float32(255)
 
 
-def trained(split: data.Split, epochs: int, perturb: Callable | None = None) -> keras.Model:
+def trained(split: data.Split, epochs: int, perturb: Callable | None) -> keras.Model:
     """The paper's MNIST classifier, trained for a few epochs on perturbed images."""
     defense = Defense(networks.mnist_cnn(), perturb, SEED)
     defense.compile(keras.optimizers.Adam(1e-3))
@@ -93,20 +90,24 @@ def compare_speed(
     sides = {OURS: functools.partial(our_accuracy, classifier, images, labels)}
     for name, attack in peers(classifier).items():
         for size in BATCH_SIZES:
-            sides[f"{name} {size}"] = functools.partial(
+            sides[in_batches(name, size)] = functools.partial(
                 accuracy, attack, images, labels.astype(np.int64), size
             )
     accuracies = {name: run() for name, run in sides.items()}
     taken = timing.seconds(sides, ROUNDS)
     medians = {name: np.median(taken[name][timing.WALL]) for name in sides}
 
-    print(f"\n{training.capitalize()}, PGD-{STEPS} on {len(images)} images")
+    print(f"\n{training}, PGD-{STEPS} on {len(images)} images")
     for name in sides:
-        print(f"  {name:<28}accuracy {accuracies[name]:.1%}, {medians[name]:.2f} s")
-    timing.print_head(f"{training.capitalize()}: time of a peer / time of {OURS}")
+        print(f"  {name:<42}accuracy {accuracies[name]:.1%}, {medians[name]:.2f} s")
+    timing.print_head(f"{training}: time of a peer / time of {OURS}")
     for peer, target in ((CLEVERHANS, ">= 1.3"), (FOOLBOX, ">= 1.3"), (COMPILED, "")):
-        fastest = min((f"{peer} {size}" for size in BATCH_SIZES), key=medians.get)
-        timing.print_row(f"{fastest} images a batch", taken[fastest], taken[OURS], target)
+        fastest = min((in_batches(peer, size) for size in BATCH_SIZES), key=medians.get)
+        timing.print_row(fastest, taken[fastest], taken[OURS], target)
+
+
+def in_batches(peer: str, batch_size: int) -> str:
+    return f"{peer}, {batch_size} images a batch"
 
 
 def our_accuracy(classifier: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
@@ -156,38 +157,36 @@ def peers(classifier: keras.Model) -> dict[str, Callable]:
     }
 
 
-def compare_memory(classifier: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-    """Part 2."""
+def compare_memory(
+    training: str, classifier: keras.Model, images: np.ndarray, labels: np.ndarray
+) -> None:
+    """Part 2, on one classifier."""
     with tempfile.TemporaryDirectory() as folder:
         classifier.save(pathlib.Path(folder, "classifier.keras"))
         images.tofile(pathlib.Path(folder, "images"))
         labels.tofile(pathlib.Path(folder, "labels"))
+        what = f"{training}: peak memory without the images [MiB]"
+        print(f"\n{what:<66}{'peak':>8}{'growth':>18}{'target':>20}", flush=True)
         few, many = IMAGES, len(images)
-        print("\nPeak memory of a process that evaluates, without the images [MiB]")
-        peaks = {}
-        for what, number, options in (
-            (f"{few} images", few, {}),
-            (f"{many} images", many, {}),
-            (f"{many} images in one batch", many, {"batch_size": many}),
-        ):
-            # A fresh process each, since a peak does not come down again.
-            with concurrent.futures.ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn")
-            ) as process:
-                peaks[what] = process.submit(peak_memory, folder, number, options).result()
-            growth = peaks[what] - peaks[f"{few} images"]
-            print(f"  {what:<64}{peaks[what]:>8.0f}{growth:>+18.0f}", flush=True)
+        base = None
+        for number, batch_size, target in ((few, 500, ""), (many, 500, "0"), (many, many, "")):
+            # A process each, since a peak does not come down again.
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(1, context) as process:
+                peak = process.submit(peak_memory, folder, number, batch_size).result()
+            base = base or peak
+            what = f"{number} images, {batch_size} images a batch"
+            print(f"  {what:<64}{peak:>8.0f}{peak - base:>18.0f}{target:>20}", flush=True)
 
 
-def peak_memory(folder: str, number: int, options: dict) -> float:
-    """Evaluates so many images; the process's peak memory without them, in MiB."""
+def peak_memory(folder: str, number: int, batch_size: int) -> float:
+    """Peak memory of this process, once it has evaluated so many images, without them, in MiB."""
     classifier = keras.models.load_model(pathlib.Path(folder, "classifier.keras"))
     shape = classifier.input_shape[1:]
     images = np.fromfile(pathlib.Path(folder, "images"), np.float32, number * np.prod(shape))
     labels = np.fromfile(pathlib.Path(folder, "labels"), np.int32, number)
-    evaluation.robustness(
-        classifier, images.reshape(-1, *shape), labels, [ATTACK], progress=False, **options
-    )
+    images = images.reshape(-1, *shape)
+    evaluation.robustness(classifier, images, labels, [ATTACK], batch_size, progress=False)
     # Not `ru_maxrss`: that starts at the memory of the process that this one was started from.
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10 - images.nbytes / 2**20

@@ -11,7 +11,7 @@ from jarn_tf import evaluation
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.published import ACCURACY
-from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
 _STEPS = (5, 10, 20)
@@ -21,7 +21,7 @@ _RADII = {0.3: (0.1, 0.2, 0.3, 0.4), 8 / 255: (4 / 255, 8 / 255, 12 / 255, 16 / 
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed: the model at every radius."""
-    return cell_per_model(setting, _cell, extra=5)
+    return runs.cell_per_model(setting, _cell, extra=5)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jarn_tf import evaluation
 from jarn_tf.reproduction import runs
-from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
 _IMAGES = 100
@@ -17,7 +17,7 @@ _IMAGES = 100
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed: the surface around the first test images."""
-    return cell_per_model(setting, _cell)
+    return runs.cell_per_model(setting, _cell)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:

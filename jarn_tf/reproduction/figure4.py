@@ -7,7 +7,7 @@ import pathlib
 from jarn_tf import evaluation, input_jacobian
 from jarn_tf.evaluation import signed_to_pixels
 from jarn_tf.reproduction import runs
-from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
 _IMAGES = 10
@@ -15,7 +15,7 @@ _IMAGES = 10
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed."""
-    return cell_per_model(setting, _cell)
+    return runs.cell_per_model(setting, _cell)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 import matplotlib.figure
@@ -10,7 +11,7 @@ import numpy as np
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
-from jarn_tf.reproduction.setting import COST, ROWS, Setting
+from jarn_tf.reproduction.setting import ROWS, Setting
 
 #: Field of the configuration to multiples of the preset's value, the other fields at theirs. The
 #: paper says "a range"; its values are in a picture alone.
@@ -28,16 +29,19 @@ def _values(setting: Setting, row: str, name: str) -> list[float]:
     return [round(base * factor, 6) for factor in _FACTORS[name]]
 
 
+def _changes(setting: Setting, row: str, name: str, value: float) -> dict[str, float]:
+    """None where the value is the preset's, so that the model is that of the tables."""
+    return {} if getattr(setting.config(row, 0), name) == value else {name: value}
+
+
 def cells(setting: Setting) -> list[Cell]:
     """One cell a point of the grid, row and seed."""
     return [
         Cell(
             f"{row}, {name} {value:g}, seed {seed}",
             seed,
-            COST[row],
-            lambda row=row, name=name, value=value, seed=seed: _cell(
-                setting, row, name, value, seed
-            ),
+            runs.training_cost(setting, row, seed, **_changes(setting, row, name, value)),
+            functools.partial(_cell, setting, row, name, value, seed),
         )
         for seed in setting.seeds
         for row in setting.rows
@@ -47,8 +51,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def _cell(setting: Setting, row: str, name: str, value: float, seed: int) -> dict:
-    at_preset = getattr(setting.config(row, seed), name) == value
-    workdir = runs.trained(setting, row, seed, **({} if at_preset else {name: value}))
+    workdir = runs.trained(setting, row, seed, **_changes(setting, row, name, value))
     return {"values": {f"{row}, {name} {value:g}": runs.accuracies(setting, workdir)}}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
-import functools
 import json
 import os
 import pathlib
@@ -17,7 +16,7 @@ from typing import Any
 
 from jarn_tf import experiment
 from jarn_tf.files import write_atomically, write_json
-from jarn_tf.reproduction.setting import COST, ROWS, Setting
+from jarn_tf.reproduction.setting import ROWS, Setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +35,6 @@ class Cell:
     seed: int
     cost: float
     compute: Callable[[], dict[str, Any]]
-
-
-def cell_per_model(
-    setting: Setting, compute: Callable[[Setting, str, int], dict[str, Any]], extra: float = 0.0
-) -> list[Cell]:
-    """One cell a row and seed, which trains the row's model and costs `extra` on top."""
-    return [
-        Cell(
-            f"{ROWS[row]}, seed {seed}",
-            seed,
-            COST[row] + extra,
-            functools.partial(compute, setting, row, seed),
-        )
-        for seed in setting.seeds
-        for row in setting.rows
-    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from jarn_tf import data, experiment
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction.setting import Setting
+from jarn_tf.reproduction.results import Cell
+from jarn_tf.reproduction.setting import COST, ROWS, Setting
 
 #: Dataset to (column, attack): what the paper's table on it shows, then the strongest of them on
 #: the margin, which masked gradients do not mislead. Digits stand in for MNIST.
@@ -37,9 +39,7 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     Its `evaluation.json` holds the attacks of the paper's table on the dataset.
     """
     config = setting.config(row, seed, **changes)
-    name = f"{setting.dataset}_{setting.scale}_{setting.preset}_{row}_seed{seed}"
-    name += "".join(f"_{field}_{value}" for field, value in changes.items())
-    workdir = setting.output / "models" / name
+    workdir = _workdir(setting, row, seed, changes)
     experiment.refuse_other_config(config, workdir)
     attacks = [Attack(attack, setting.epsilon) for _, attack in _ATTACKS[setting.dataset]]
     if not (workdir / "evaluation.json").exists():
@@ -47,6 +47,34 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     elif not _is_of(evaluated(workdir), attacks, len(dataset(setting).test)):
         experiment.evaluate(experiment.finished_run(workdir), attacks)
     return workdir
+
+
+def training_cost(setting: Setting, row: str, seed: int, **changes: Any) -> float:
+    """What `trained` will cost, in the unit of `COST`: nothing where the model is there."""
+    there = (_workdir(setting, row, seed, changes) / "evaluation.json").exists()
+    return 0.0 if there else COST[row]
+
+
+def cell_per_model(
+    setting: Setting, compute: Callable[[Setting, str, int], dict[str, Any]], extra: float = 0.0
+) -> list[Cell]:
+    """One cell a row and seed, which trains the row's model and costs `extra` on top."""
+    return [
+        Cell(
+            f"{ROWS[row]}, seed {seed}",
+            seed,
+            training_cost(setting, row, seed) + extra,
+            functools.partial(compute, setting, row, seed),
+        )
+        for seed in setting.seeds
+        for row in setting.rows
+    ]
+
+
+def _workdir(setting: Setting, row: str, seed: int, changes: dict[str, Any]) -> pathlib.Path:
+    name = f"{setting.dataset}_{setting.scale}_{setting.preset}_{row}_seed{seed}"
+    name += "".join(f"_{field}_{value}" for field, value in changes.items())
+    return setting.output / "models" / name
 
 
 def _is_of(found: dict[str, Any], attacks: list[Attack], examples: int) -> bool:

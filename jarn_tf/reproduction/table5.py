@@ -8,7 +8,7 @@ from jarn_tf import evaluation, experiment
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.published import TRANSFER
-from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
 _ATTACKS = {"FGSM": "fgsm", "PGD-20": "pgd20"}
@@ -23,7 +23,7 @@ def cells(setting: Setting) -> list[Cell]:
     if setting.substitute:  # before hours of training
         substitute = experiment.load_classifier(setting.substitute)
         experiment.refuse_other_shape(substitute, setting.dataset, runs.dataset(setting))
-    return cell_per_model(setting, _cell, extra=10)
+    return runs.cell_per_model(setting, _cell, extra=10)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.published import ACCURACY
-from jarn_tf.reproduction.results import Cell, cell_per_model
+from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed: train, then attack."""
-    return cell_per_model(setting, _cell)
+    return runs.cell_per_model(setting, _cell)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
