@@ -61,7 +61,7 @@ def published(setting: Setting, row: str, column: str) -> float | None:
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """One panel an attack, one line a model, with the range over seeds."""
-    figure = matplotlib.figure.Figure((11, 3.6), dpi=110)
+    figure = matplotlib.figure.Figure((12.5, 3.6), dpi=110)
     axes = figure.subplots(1, len(_STEPS), sharey=True)
     for axis, steps in zip(axes, _STEPS):
         for row in setting.rows:
@@ -79,6 +79,6 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy, %")
     axes[0].set_ylim(0, 100)
-    axes[-1].legend(fontsize=8)
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.tight_layout()
     figure.savefig(path)

@@ -66,14 +66,14 @@ def published(setting: Setting, row: str, column: str) -> float | None:
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """A line of panels a model: one panel a setting, one line an attack."""
-    figure = matplotlib.figure.Figure((11, 3.6 * len(setting.rows)), dpi=110)
+    figure = matplotlib.figure.Figure((12.5, 3.6 * len(setting.rows)), dpi=110)
     panels = figure.subplots(len(setting.rows), len(_FACTORS), sharey=True, squeeze=False)
     for line, row in zip(panels, setting.rows):
         for axis, name in zip(line, _FACTORS):
             _draw_panel(axis, results, row, name, _values(setting, row, name))
         line[0].set_ylabel(f"{ROWS[row]}: accuracy, %")
     panels[0, 0].set_ylim(0, 100)
-    panels[0, -1].legend(fontsize=8)
+    panels[0, -1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.tight_layout()
     figure.savefig(path)
 
