@@ -197,6 +197,13 @@ class Config:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name))
         whole("seed", self.seed, least=0)
+        if self.seed >= 2**32 - 1:  # NumPy's limit; Table 5 needs the next seed too
+            raise ValueError(f"seed must be below {2**32 - 1}. Received: {self.seed}.")
+        if self.regularizer == "trades" and self.perturbation == "none":
+            raise ValueError(
+                "regularizer=trades compares clean with perturbed images and needs a perturbation. "
+                "Received: perturbation=none. Use pgd_kl."
+            )
         not_negative("weight_decay", self.weight_decay)
         not_negative("adversarial_weight", self.adversarial_weight)
         not_negative("penalty_weight", self.penalty_weight)
@@ -206,6 +213,13 @@ class Config:
         fraction("noise_fraction", self.noise_fraction)
         fraction("jarn_start_fraction", self.jarn_start_fraction)
         fraction("epsilon_warmup_fraction", self.epsilon_warmup_fraction)
+
+    @property
+    def pair(self) -> str:
+        """The defense's name, or of another pair `PERTURBATION+REGULARIZER`."""
+        if (self.perturbation, self.regularizer) == PAIRS[self.defense]:
+            return self.defense
+        return f"{self.perturbation}+{self.regularizer}"
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under one name each, nested ones joined by a dot; JSON values."""
@@ -273,24 +287,20 @@ _PAPER = {
     "cifar10": _PAPER_CIFAR10,
 }
 
-# What each defense adds. The paper says no more of them than their names, the 7 steps of PGD-AT7
-# and the one of FGSM-AT1.
-_DOUBLE_BACKPROP = dict(penalty_weight=2.5)  # ours
-_TRADES = dict(attack_steps=10, penalty_weight=6.0)  # Zhang et al., 2019, on CIFAR-10
+# What perturbations and regularisers add. The paper says no more of the baselines than their
+# names, the 7 steps of PGD-AT7 and the one of FGSM-AT1.
+_BY_REGULARIZER: dict[str, dict[str, Any]] = {
+    "double_backprop": dict(penalty_weight=2.5),  # ours
+    "l1_gradient": dict(penalty_weight=0.1),  # ours, not measured
+    "frobenius": dict(penalty_weight=0.005),  # Hoffman et al., 2019: 0.01 times half of the norm
+    "trades": dict(penalty_weight=6.0),  # Zhang et al., 2019, on CIFAR-10
+}
+_BY_PERTURBATION: dict[str, dict[str, Any]] = {
+    "pgd_kl": dict(attack_steps=10),  # Zhang et al., 2019, on CIFAR-10
+}
 # On MNIST at 0.3 adversarial training from scratch can end in a constant classifier without a
 # warm-up, and with pixels in 0..255 inside the network it trains worse.
 _WARMUP = dict(epsilon_warmup_fraction=0.3, pixel_scale=1.0)  # ours; Madry et al.: [0, 1]
-_DEFENSE_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
-    "mnist": {
-        "fgsm_at": _WARMUP,
-        "pgd_at": _WARMUP,
-        "jarn_at": _WARMUP,
-        "double_backprop": _DOUBLE_BACKPROP,
-        "trades": _WARMUP | _TRADES,
-    },
-    "cifar10": {"double_backprop": _DOUBLE_BACKPROP, "trades": _TRADES},
-}
-_DEFENSE_CHANGES |= {"digits": _DEFENSE_CHANGES["mnist"], "svhn": _DEFENSE_CHANGES["cifar10"]}
 
 # What the authors' released CIFAR-10 code does and the paper does not say, on the paper's values.
 # Their Wide-ResNet standardises its input; `mnist_cnn` gets their pixel range instead.
@@ -326,11 +336,6 @@ _RECOMMENDED_WIDE_RESNET = {
     name: value
     for name, value in _RECOMMENDED.items()
     if name not in ("epochs", "classifier_optimizer", "discriminator_filters", "pixel_scale")
-}
-# A single step from the image itself ends in catastrophic overfitting (Wong et al., 2020).
-_RECOMMENDED_FGSM = {
-    "fgsm_at": dict(attack_random_start=True),
-    "jarn_at": dict(attack_random_start=True),
 }
 _CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {},
@@ -370,9 +375,15 @@ def preset(
     one_of("dataset", dataset, DATASETS)
     one_of("defense", defense, DEFENSES)
     one_of("preset", name, PRESETS)
-    values = _PAPER[dataset] | _CHANGES[name].get(dataset, {})
-    values |= _DEFENSE_CHANGES[dataset].get(defense, {})
-    if name == "recommended":
-        values |= _RECOMMENDED_FGSM.get(defense, {})
-    values["perturbation"], values["regularizer"] = PAIRS[defense]
+    perturbation, regularizer = PAIRS[defense]
+    pair = {"perturbation": perturbation, "regularizer": regularizer}
+    pair |= {key: changes[key] for key in pair if key in changes}
+    values = _PAPER[dataset] | _CHANGES[name].get(dataset, {}) | pair
+    values |= _BY_PERTURBATION.get(pair["perturbation"], {})
+    values |= _BY_REGULARIZER.get(pair["regularizer"], {})
+    if values["network"] == "mnist_cnn" and pair["perturbation"] in ("fgsm", "pgd", "pgd_kl"):
+        values |= _WARMUP
+    if name == "recommended" and pair["perturbation"] == "fgsm":
+        # A single step from the image itself overfits catastrophically (Wong et al., 2020).
+        values["attack_random_start"] = True
     return Config(**{**values, **changes, "dataset": dataset, "defense": defense, "preset": name})

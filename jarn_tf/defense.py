@@ -141,7 +141,7 @@ class Defense(keras.Model):
     def _logits_and_penalty(
         self, clean: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
     ) -> tuple[tf.Tensor, tf.Tensor | float]:
-        """Logits [batch] that L_cls is of, and this replica's share of what is added to it."""
+        """Logits [batch, classes] that L_cls is of; this replica's share of what is added to it."""
         del clean, labels, batch
         return self.classifier(images, training=True), 0.0
 

@@ -205,6 +205,19 @@ def _write_evaluation(
     return found
 
 
+def read_evaluation(workdir: pathlib.Path) -> dict | None:
+    """A run's `evaluation.json`; None where there is none or it cannot be read."""
+    try:
+        found = json.loads((workdir / "evaluation.json").read_text())
+        return (
+            found
+            if {"examples", "attacks", "saliency", "collapsed_to_class"} <= set(found)
+            else None
+        )
+    except (OSError, TypeError, ValueError):
+        return None
+
+
 def _print_evaluation(found: dict) -> None:
     print(f"\n{evaluation.report_text(found)}\n")
 
@@ -288,17 +301,17 @@ def _finish(
         figure.parent.mkdir(exist_ok=True)
         shown = dataset.test.first(_SHOWN)
         pictures = evaluation.jacobian_pictures(model, shown.floats, shown.labels)
-        title = f"{config.dataset}, {config.defense}, preset {config.preset}, seed {config.seed}"
+        title = f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}"
         write_atomically(
             figure,
             lambda path: evaluation.jacobian_figure(path, pictures, shown.labels, title),
         )
-    if not (workdir / "evaluation.json").exists():
+    found = read_evaluation(workdir)
+    if found is None:
         found = _write_evaluation(
             model.classifier, dataset.test, config.dataset, list_of_attacks, workdir
         )
         _write_test_summaries(found, workdir)
-    found = json.loads((workdir / "evaluation.json").read_text())
     _print_evaluation(found)
     print(f"Figure:      {figure}")
     # By its module, as the virtual environment need not be active.

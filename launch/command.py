@@ -59,7 +59,10 @@ class SeedsParser(flags.ArgumentParser):
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns what `jarn_tf` raises for bad input into one line on stderr and exit status 1."""
+    """Turns what `jarn_tf` raises for bad input into one line on stderr and exit status 1.
+
+    Ctrl-C likewise, with status 130.
+    """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on devices and files
     standard_logging.getLogger("tensorflow").addFilter(_is_no_note_on_retracing)
@@ -67,6 +70,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        print("Interrupted. The same command again continues.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _is_no_note_on_retracing(record: standard_logging.LogRecord) -> bool:

@@ -46,6 +46,8 @@ def main(argv: list[str]) -> None:
             target = experiment.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output)
         else:
             raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
+        if not FLAGS.attacks:
+            raise ValueError("Name at least one attack in --attacks. Received: none.")
         attacks = [
             evaluation.Attack(
                 name,

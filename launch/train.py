@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
             if name in FLAGS and name not in _PRESET and FLAGS[name].value is not None
         }
         config = config_lib.preset(FLAGS.dataset, FLAGS.defense, FLAGS.preset, **chosen)
-        default = pathlib.Path("runs") / "_".join(getattr(config, name) for name in _PRESET)
+        default = pathlib.Path("runs") / f"{config.dataset}_{config.pair}_{config.preset}"
         experiment.train(config, FLAGS.workdir or default)
 
 

@@ -44,7 +44,7 @@ def test_settings_reach_the_model(defense):
         discriminator_filters=(2, 3),
         activation="gelu",
     )
-    c = config.preset("mnist", defense, **settings)
+    c = config.preset("mnist", defense, "paper", **settings)
     model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     assert model.seed == 5
     expected = {
@@ -81,7 +81,9 @@ def test_settings_reach_the_model(defense):
     ],
 )
 def test_every_regularizer_has_its_class(regularizer, kind, options):
-    c = config.preset("digits", "standard", regularizer=regularizer, discriminator_filters=(2, 3))
+    c = config.preset(
+        "digits", "uniform_noise", regularizer=regularizer, discriminator_filters=(2, 3)
+    )
     model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     assert type(model).__name__ == kind
     assert {name: getattr(model, name) for name in options} == options

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import types
 import zlib
 
@@ -14,7 +15,7 @@ import toys
 
 from jarn_tf import JARN, attacks, callbacks, config, data, evaluation, experiment, reproduction
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, runs, table4
+from jarn_tf.reproduction import figure3, results, runs, table4
 
 EXPERIMENTS = reproduction.EXPERIMENTS
 
@@ -73,7 +74,9 @@ def played(monkeypatch):
         found[run] = {row["name"]: row["accuracy"] for row in rows}
         workdir.mkdir(parents=True)
         (workdir / "config.json").write_text(json.dumps({"config": run.as_dict()}))
-        evaluated = {"examples": 32, "attacks": rows, "collapsed_to_class": None}
+        evaluated = {
+            "examples": 32, "attacks": rows, "collapsed_to_class": None, "saliency": {},
+        }  # fmt: skip
         (workdir / "evaluation.json").write_text(json.dumps(evaluated))
 
     monkeypatch.setattr(experiment, "train", train)
@@ -427,6 +430,36 @@ def test_a_damaged_result_file_is_left_alone(finished, tmp_path, no_training, da
         reproduction.reproduce(make(tmp_path))
     assert "\n" not in str(error.value)
     assert files(tmp_path) == {"table1.json": content.encode()}
+
+
+@pytest.mark.parametrize("missing", ["machine", "versions", "values"])
+def test_a_result_file_that_lacks_a_part_is_left_alone(finished, tmp_path, no_training, missing):
+    content = json.loads((finished / "table1.json").read_text())
+    first = next(iter(content["cells"].values()))
+    del (first if missing == "values" else content)[missing]
+    (tmp_path / "table1.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="table1.json.*" + missing):
+        reproduction.reproduce(make(tmp_path))
+
+
+def test_a_folder_that_another_process_works_in_is_left_alone(tmp_path, no_training):
+    with results.locked(tmp_path), pytest.raises(ValueError, match="Another process") as error:
+        reproduction.reproduce(make(tmp_path))
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    assert set(files(tmp_path)) == {".lock"}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"attacks": [{'])
+def test_a_damaged_evaluation_is_made_again(finished, output, content):
+    """In a copy of the models, as the model beside it is whole."""
+    (folder,) = (finished / "models").glob("*_standard_seed0")
+    (output / "models").unlink()
+    copy = output / "models" / folder.name
+    shutil.copytree(folder, copy)
+    (copy / "evaluation.json").write_text(content)
+    reproduction.reproduce(make(output, rows=("standard",)))
+    expected = {place: mean for place, mean in means(finished).items() if "jarn" not in place}
+    assert means(output) == expected
 
 
 def test_a_folder_that_cannot_be_written_is_found_out_before_training(tmp_path, no_training):

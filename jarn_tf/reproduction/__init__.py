@@ -141,7 +141,7 @@ def make_setting(
         ((0, 1, 2) if scale == "full" else (0,)) if seeds is None else seeds,
         pathlib.Path(output),
         data_dir,
-        substitute,
+        substitute or None,
     )
 
 
@@ -162,13 +162,18 @@ def reproduce(setting: Setting) -> str:
         OSError: The folder cannot be written.
     """
     chosen = EXPERIMENTS[setting.experiment]
-    content = results.run(setting, chosen.cells(setting))
-    found = content["cells"]
-    table = results.numbers(found, lambda row, column: chosen.published(setting, row, column))
+    cells = chosen.cells(setting)
+    results.read(setting)  # refuses other results before anything is written
     stem = setting.output / setting.experiment
-    results.write_csv(stem.with_suffix(".csv"), table)
-    text = results.markdown(chosen.title, setting, table, content)
-    write_atomically(stem.with_suffix(".md"), lambda path: path.write_text(text))
-    if chosen.draw is not None:
-        write_atomically(stem.with_suffix(".png"), lambda path: chosen.draw(setting, found, path))
+    with results.locked(setting.output):
+        content = results.run(setting, cells)
+        found = content["cells"]
+        table = results.numbers(found, lambda row, column: chosen.published(setting, row, column))
+        results.write_csv(stem.with_suffix(".csv"), table)
+        text = results.markdown(chosen.title, setting, table, content)
+        write_atomically(stem.with_suffix(".md"), lambda path: path.write_text(text))
+        if chosen.draw is not None:
+            write_atomically(
+                stem.with_suffix(".png"), lambda path: chosen.draw(setting, found, path)
+            )
     return text

@@ -38,11 +38,12 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
         "values": {row: {name: float(value) for name, value in values.items()}},
         "surface": mean.tolist(),
         "first": surfaces[0].tolist(),
+        "images": len(surfaces),
     }
 
 
 def _bend(surfaces: np.ndarray) -> float:
-    """Mean over images of the largest distance of the loss from a straight line.
+    """Median over images of the largest distance of the loss from a straight line.
 
     Along the adversarial direction, relative to the rise at its end: 0 for a linear loss, large
     for one whose gradient at the image tells nothing of what comes.
@@ -65,8 +66,9 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     figure = matplotlib.figure.Figure((2.9 * len(first), 6.6), dpi=110)
     distances = np.linspace(0, setting.epsilon, len(next(iter(first.values()))["surface"]))
     along, aside = np.meshgrid(distances, distances, indexing="ij")
+    images = next(iter(first.values())).get("images", _IMAGES)
     for line, (name, title) in enumerate(
-        (("first", "first test image"), ("surface", f"mean of {_IMAGES} images"))
+        (("first", "first test image"), ("surface", f"mean of {images} images"))
     ):
         for column, (row, result) in enumerate(first.items()):
             place = line * len(first) + column + 1

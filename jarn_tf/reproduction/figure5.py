@@ -8,6 +8,7 @@ import pathlib
 import matplotlib.figure
 import numpy as np
 
+from jarn_tf.config import preset
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
@@ -51,15 +52,19 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def _cell(setting: Setting, row: str, name: str, value: float, seed: int) -> dict:
-    workdir = runs.trained(setting, row, seed, **_changes(setting, row, name, value))
-    return {"values": {f"{row}, {name} {value:g}": runs.accuracies(setting, workdir)}}
+    changes = _changes(setting, row, name, value)
+    workdir = runs.trained(setting, row, seed, **changes)
+    return {
+        "values": {f"{row}, {name} {value:g}": runs.accuracies(setting, workdir)},
+        "notes": runs.collapse_notes(setting, row, seed, **changes),
+    }
 
 
 def published(setting: Setting, row: str, column: str) -> float | None:
     """The dataset's table where a point is the paper's own setting; the rest is a picture."""
     row, point = row.split(", ")
     name, value = point.split(" ")
-    if getattr(setting.config(row, 0), name) != float(value):
+    if getattr(preset(setting.dataset, row, "paper"), name) != float(value):
         return None
     return ACCURACY.get((setting.dataset, row, column))
 

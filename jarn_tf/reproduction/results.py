@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import datetime
+import fcntl
 import json
 import os
 import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jarn_tf import experiment
@@ -59,10 +61,7 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
     Raises:
         ValueError: The file cannot be read or is of another configuration; it is left as it is.
     """
-    experiment.refuse_unwritable(setting.output)
-    path = setting.output / f"{setting.experiment}.json"
-    content = _opened(setting, path)
-    setting.output.mkdir(parents=True, exist_ok=True)
+    content = read(setting)
     missing = [cell for cell in cells if cell.name not in content["cells"]]
     done = len(cells) - len(missing)
     if done:
@@ -78,11 +77,32 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
         spent, finished = spent + seconds, finished + cell.cost
         content["cells"][cell.name] = {"seed": cell.seed, "seconds": round(seconds, 1)} | result
         content["date"] = datetime.date.today().isoformat()
-        write_json(path, content)
+        write_json(_path(setting), content)
     return content
 
 
-def _opened(setting: Setting, path: pathlib.Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps the output folder to one process; ValueError where another one has it."""
+    experiment.refuse_unwritable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"Another process works in {folder}. Wait for it, or name another --output."
+            ) from None
+        yield
+
+
+def read(setting: Setting) -> dict[str, Any]:
+    """The result file, or what a new one begins with.
+
+    Raises:
+        ValueError: The file cannot be read or is of another configuration; it is left as it is.
+    """
+    path = _path(setting)
     new = {
         "setting": setting.identity(),
         "machine": f"{os.cpu_count()} CPUs ({platform.machine()})",
@@ -94,6 +114,9 @@ def _opened(setting: Setting, path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         there, content["cells"] = dict(content["setting"]), dict(content["cells"])
+        for cell in content["cells"].values():
+            dict(cell["values"]), int(cell["seed"])
+        str(content["machine"]), str(content["date"]), str(content["versions"]["tensorflow"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no readable result file ({error}). Move it away or name another --output."
@@ -110,6 +133,10 @@ def _opened(setting: Setting, path: pathlib.Path) -> dict[str, Any]:
             "Name another --output."
         )
     return content
+
+
+def _path(setting: Setting) -> pathlib.Path:
+    return setting.output / f"{setting.experiment}.json"
 
 
 def numbers(
@@ -158,11 +185,12 @@ def markdown(title: str, setting: Setting, table: Sequence[Number], content: dic
     """
     columns = list(dict.fromkeys(number.column for number in table))
     cells = {(number.row, number.column): _shown(number) for number in table}
-    lines = [["model", *columns], ["---"] * (len(columns) + 1)]
+    lines = [["model", *columns, "seeds"], ["---"] * (len(columns) + 2)]
     for row in dict.fromkeys(number.row for number in table):
         name, *rest = row.split(", ")
         label = ", ".join([ROWS[name], *rest])
-        lines.append([label, *(cells.get((row, column), "") for column in columns)])
+        of_row = max(number.seeds for number in table if number.row == row)
+        lines.append([label, *(cells.get((row, c), "") for c in columns), str(of_row)])
     results = content["cells"].values()
     seeds = sorted({result["seed"] for result in results})
     listed = f"seed {seeds[0]}"

@@ -42,9 +42,10 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     workdir = _workdir(setting, row, seed, changes)
     experiment.refuse_other_config(config, workdir)
     attacks = [Attack(attack, setting.epsilon) for _, attack in _ATTACKS[setting.dataset]]
-    if not (workdir / "evaluation.json").exists():
+    found = experiment.read_evaluation(workdir)
+    if found is None:
         experiment.train(config, workdir, attacks)
-    elif not _is_of(evaluated(workdir), attacks, len(dataset(setting).test)):
+    elif not _is_of(found, attacks, len(dataset(setting).test)):
         experiment.evaluate(experiment.finished_run(workdir), attacks)
     return workdir
 
@@ -64,11 +65,23 @@ def cell_per_model(
             f"{ROWS[row]}, seed {seed}",
             seed,
             training_cost(setting, row, seed) + extra,
-            functools.partial(compute, setting, row, seed),
+            functools.partial(_noted, compute, setting, row, seed),
         )
         for seed in setting.seeds
         for row in setting.rows
     ]
+
+
+def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str, Any]:
+    result = compute(setting, row, seed)
+    return result | {"notes": collapse_notes(setting, row, seed)}
+
+
+def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:
+    """A line below the table where the trained model has collapsed."""
+    to = evaluated(_workdir(setting, row, seed, changes))["collapsed_to_class"]
+    name = ", ".join([ROWS[row], *(f"{k} {v}" for k, v in changes.items()), f"seed {seed}"])
+    return [] if to is None else [f"{name} has collapsed: it takes every image for class {to}."]
 
 
 def _workdir(setting: Setting, row: str, seed: int, changes: dict[str, Any]) -> pathlib.Path:

@@ -87,24 +87,27 @@ class Setting:
         config.one_of("dataset", self.dataset, config.DATASETS)
         config.one_of("scale", self.scale, SCALES)
         config.one_of("preset", self.preset, config.PRESETS)
-        if not self.rows:
-            raise ValueError(f"rows must be all, or some of {', '.join(ROWS)}. Received: none.")
-        for row in self.rows:
-            config.one_of("row", row, tuple(ROWS))
+        if not self.rows or set(self.rows) - set(ROWS):
+            raise ValueError(
+                f"row must be all, or some of {', '.join(ROWS)}. "
+                f"Received: {','.join(self.rows) or 'none'}."
+            )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(
                 "seeds must be different whole numbers, such as 0,1,2. "
                 f"Received: {','.join(map(str, self.seeds)) or 'none'}."
             )
         for seed in self.seeds:
-            config.whole("seed", seed, least=0)
+            self.config(self.rows[0], seed)  # raises ValueError for a seed out of range
 
     def identity(self) -> dict[str, Any]:
         """What two results must share to stand in one file; rows and seeds add up in it."""
-        names = ("experiment", "dataset", "scale", "preset", "substitute")
+        names = ("experiment", "dataset", "scale", "preset")
         runs = [self.config(row, 0).as_dict() | {"data_dir": None} for row in ROWS]
-        digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:12]
-        return {name: getattr(self, name) for name in names} | {"settings_digest": digest}
+        return {name: getattr(self, name) for name in names} | {
+            "substitute": self.substitute and _digest(pathlib.Path(self.substitute).read_bytes()),
+            "digest of the presets": _digest(json.dumps(runs).encode()),
+        }
 
     @property
     def epsilon(self) -> float:
@@ -127,3 +130,7 @@ class Setting:
                 **changes,
             },
         )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
