@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -72,6 +73,7 @@ def test_two_configs_that_differ_have_dicts_that_differ():
         {"regularizer": "l2"},
         {"activation": "tanh"},
         {"wide_resnet_width": 0},
+        {"seed": 2**32},
         {"jarn_start_fraction": -0.1},
         {"jacobian_of": "logits"},
         {"gan_loss": "wasserstein"},
@@ -109,3 +111,27 @@ def test_a_config_cannot_be_changed():
     with pytest.raises(AttributeError):
         preset().epsilon = 0.1
     assert isinstance(preset(), Config)
+
+
+@pytest.mark.parametrize("name", config.PRESETS)
+@pytest.mark.parametrize("dataset", config.DATASETS)
+def test_a_pair_has_the_settings_of_the_defense_that_it_is(dataset, name):
+    """Whatever defense it was named after."""
+    for defense, (perturbation, regularizer) in config.PAIRS.items():
+        pair = {"perturbation": perturbation, "regularizer": regularizer}
+        other = preset(dataset, "uniform_noise", name, **pair)
+        assert dataclasses.replace(other, defense=defense) == preset(dataset, defense, name)
+        assert other.pair == (
+            "uniform_noise" if defense == "uniform_noise" else "+".join(pair.values())
+        )
+        assert preset(dataset, defense, name).pair == defense
+
+
+def test_trades_without_a_perturbation_is_refused():
+    with pytest.raises(ValueError, match="trades.*perturbation=none"):
+        preset(regularizer="trades", perturbation="none")
+
+
+def test_settings_of_one_s_own_come_before_those_of_the_pair():
+    c = preset("mnist", "trades", "paper", penalty_weight=0.5, epsilon_warmup_fraction=0.0)
+    assert (c.penalty_weight, c.epsilon_warmup_fraction, c.attack_steps) == (0.5, 0.0, 10)

@@ -287,3 +287,10 @@ def test_reproduce_refuses_bad_flags(refusals, name):
 
 def test_reproduce_writes_nothing_where_it_refuses(refusals):
     assert refusals["written"] == []
+
+
+def test_ctrl_c_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped, command.one_line_errors():
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "Interrupted. The same command again continues.\n"
