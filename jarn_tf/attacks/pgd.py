@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -98,13 +100,14 @@ class _Search:
         while len(left):
             # A few steps at first, when most images fall.
             now = min(max(2, done), steps - done) if self.stop else steps
-            points[left], self.best[left], self.highest[left], self.fallen[left] = climb(
+            rows = self._padded(left) if self.stop else left
+            points[rows], self.best[rows], self.highest[rows], self.fallen[rows] = climb(
                 self.classifier,
-                points[left],
-                self.labels[left],
-                [bound[left] for bound in self.bounds],
-                self.best[left],
-                self.highest[left],
+                points[rows],
+                self.labels[rows],
+                [bound[rows] for bound in self.bounds],
+                self.best[rows],
+                self.highest[rows],
                 step_size,
                 tf.constant(now),
                 self.loss,
@@ -113,6 +116,10 @@ class _Search:
             done, left = done + now, left[~self.fallen[left]]
             if done == steps:
                 return
+
+    def _padded(self, rows):
+        """Rows up to a multiple of 32, some of them twice: oneDNN keeps memory for each size."""
+        return np.resize(rows, min(math.ceil(len(rows) / 32) * 32, len(self.labels)))
 
 
 @tf.function(reduce_retracing=True)
