@@ -55,11 +55,6 @@ def _bend(surfaces: np.ndarray) -> float:
     return float(np.median(np.abs(along - line).max(axis=1) / np.maximum(rise, 1e-6)))
 
 
-def published(setting: Setting, row: str, column: str) -> None:
-    """The paper prints no number: its figure is a picture."""
-    return None
-
-
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """A surface a model, of its first seed: around the first test image, and the mean over all."""
     first = {row: _of_first_seed(results, row) for row in setting.rows}

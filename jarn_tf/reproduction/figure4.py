@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from jarn_tf import evaluation, input_jacobian
+from jarn_tf import evaluation, experiment, input_jacobian
 from jarn_tf.evaluation import signed_to_pixels
 from jarn_tf.reproduction import runs
 from jarn_tf.reproduction.results import Cell
@@ -19,7 +19,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
-    found = runs.evaluated(runs.trained(setting, row, seed))["saliency"]
+    found = experiment.read_evaluation(runs.trained(setting, row, seed))["saliency"]
     correlation = found["jacobian_image_correlation"]
     return {
         "values": {
@@ -33,11 +33,6 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
             }
         }
     }
-
-
-def published(setting: Setting, row: str, column: str) -> None:
-    """The paper prints no number: its figure is a picture."""
-    return None
 
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +78,7 @@ def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str
 
 def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:
     """A line below the table where the trained model has collapsed."""
-    to = evaluated(_workdir(setting, row, seed, changes))["collapsed_to_class"]
+    to = experiment.read_evaluation(_workdir(setting, row, seed, changes))["collapsed_to_class"]
     name = ", ".join([ROWS[row], *(f"{k} {v}" for k, v in changes.items()), f"seed {seed}"])
     return [] if to is None else [f"{name} has collapsed: it takes every image for class {to}."]
 
@@ -100,14 +99,10 @@ def _is_of(found: dict[str, Any], attacks: list[Attack], examples: int) -> bool:
 
 def accuracies(setting: Setting, workdir: pathlib.Path) -> dict[str, float]:
     """Column to accuracy in %, from a run's `evaluation.json`; `worst` is of all its attacks."""
-    found = {row["name"]: 100 * row["accuracy"] for row in evaluated(workdir)["attacks"]}
+    rows = experiment.read_evaluation(workdir)["attacks"]
+    found = {row["name"]: 100 * row["accuracy"] for row in rows}
     columns = dict(_ATTACKS[setting.dataset]) | {"worst": "worst_case", "clean": "clean"}
     return {column: found[attack] for column, attack in columns.items()}
-
-
-def evaluated(workdir: pathlib.Path) -> dict[str, Any]:
-    """What a run's `evaluation.json` holds."""
-    return json.loads((workdir / "evaluation.json").read_text())
 
 
 def classifier(workdir: pathlib.Path) -> keras.Model:
