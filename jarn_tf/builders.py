@@ -114,11 +114,12 @@ def _classifier(config: Config, image_shape: tuple[int, int, int], classes: int)
 def _perturbation(config: Config, total_steps: int) -> Perturbation | None:
     if config.perturbation == "none":
         return None
+    epsilon = config.epsilon if config.training_epsilon is None else config.training_epsilon
     if config.perturbation == "uniform_noise":
-        return attacks.UniformNoise(config.epsilon, config.noise_fraction)
+        return attacks.UniformNoise(epsilon, config.noise_fraction)
     one_step = config.perturbation == "fgsm"
     return attacks.AdversarialExamples(
-        config.epsilon,
+        epsilon,
         steps=1 if one_step else config.attack_steps,
         step_size=config.attack_step_size,
         random_start=config.attack_random_start or not one_step,

@@ -7,7 +7,13 @@ import re
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+_PROBABILITIES = (
+    "classifier must return logits. Received one that returns probabilities. Remove its last "
+    "softmax or sigmoid."
+)
 
 
 def classifier(model: keras.Model) -> None:
@@ -23,6 +29,12 @@ def classifier(model: keras.Model) -> None:
             "classifier must return logits [batch, classes] of at least 2 classes. "
             f"Received a model of outputs {output_shape}."
         )
+    last = getattr(model, "layers", [model])[-1]
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
+        keras.activations.sigmoid,
+        keras.activations.softmax,
+    ):
+        raise ValueError(_PROBABILITIES)
 
 
 def fits_images(name: str, model: keras.Model, image_shape: tuple, output_shape: tuple) -> None:
@@ -104,7 +116,41 @@ def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.
         )
     with as_value_error():
         values(images, labels, classes)
-    return tf.cast(images, tf.float32), labels
+    images = tf.cast(images, tf.float32)
+    logits(model, images)
+    return images, labels
+
+
+def batches(model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int) -> None:
+    """Checks many images as `batch` does, so many at a time. Raises ValueError."""
+    if not len(images):
+        raise ValueError("There must be at least one image. Received: none.")
+    if len(images) != len(labels):
+        raise ValueError(
+            f"images and labels differ in number. Received: {len(images)} and {len(labels)}."
+        )
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        batch(model, images[part], labels[part])
+
+
+def logits(model: keras.Model, images: tf.Tensor) -> None:
+    """Raises ValueError unless the outputs for these images can be logits.
+
+    With probabilities for logits the softmax is taken twice, and attacks come out too weak.
+    """
+    if not len(images):
+        return
+    outputs = model(images, training=False)
+    if not tf.reduce_all(tf.math.is_finite(outputs)):
+        raise ValueError(
+            "The classifier's logits are not finite for some of the images. No accuracy can be "
+            "given. Train it again with a lower learning rate."
+        )
+    sums = tf.reduce_sum(outputs, axis=-1)
+    between = tf.reduce_any((outputs > 0) & (outputs < 1))
+    if between and tf.reduce_min(outputs) >= 0 and tf.reduce_all(tf.abs(sums - 1) < 1e-3):
+        raise ValueError(_PROBABILITIES)
 
 
 def require(condition: tf.Tensor, *message: str | tf.Tensor) -> list[tf.Operation]:

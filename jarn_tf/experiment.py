@@ -19,14 +19,17 @@ from tensorboard.plugins.hparams import api as hparams
 import jarn_tf
 from jarn_tf import callbacks, checks, data, evaluation
 from jarn_tf.builders import build_model, make_strategy
-from jarn_tf.config import Config, preset
+from jarn_tf.config import Config, defaults, positive, preset
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically, write_json
+from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
 
 #: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
 _SHOWN = 16
 _ATTACKED_EACH_EPOCH = 500
+#: Images that the masking verdict is judged from.
+_JUDGED = 500
 
 
 def train(
@@ -36,8 +39,9 @@ def train(
 
     The files are `config.json`, `history.csv`, `train/` and `validation/` (TensorBoard),
     `checkpoints/`, `model.keras`, `classifier.keras`, `figures/jacobians.png` and
-    `evaluation.json`. The same call on an unfinished folder continues it and ends with the
-    weights of an unbroken run; on a finished folder it trains nothing.
+    `evaluation.json`; with `config.keep_best_robust` also `best_robust_classifier.keras` and
+    `.json`, see `callbacks.RobustAccuracy`. The same call on an unfinished folder continues it and
+    ends with the weights of an unbroken run; on a finished folder it trains nothing.
 
     Args:
         config: The run.
@@ -139,34 +143,95 @@ def evaluate(
     list_of_attacks: Sequence[Attack],
     examples: int | None = None,
     data_dir: str | None = None,
+    verdict_epsilon: float | None = None,
+    seed: int = 0,
 ) -> list[dict]:
     """Attacks a classifier on test images and writes `evaluation.json`.
+
+    Beside it `adversarial/epsilon_E.npz` of each radius, see `evaluation.robustness`, and, with a
+    verdict, `figures/verdict.png`. While it runs, `evaluation_state/` holds what is done: the same
+    call continues an interrupted evaluation and ends with the same results.
 
     Args:
         target: The classifier and what to evaluate it on.
         list_of_attacks: The attacks; clean accuracy comes first by itself.
         examples: The first so many test images; None for the target's.
         data_dir: TFDS folder; None for the target's.
+        verdict_epsilon: Radius to judge gradient masking at, on the first 500 images; None for no
+            verdict.
+        seed: Seed of the verdict.
 
     Returns:
         The rows of `evaluation.json`, see `evaluation.robustness`.
 
     Raises:
-        ValueError: The classifier does not fit the dataset's images.
+        ValueError: The classifier does not fit the dataset's images, it does not return logits, or
+            the folder holds another evaluation, unfinished.
         FileNotFoundError: The dataset is not there and cannot be fetched.
     """
     refuse_unwritable(target.output)
+    if verdict_epsilon is not None:
+        positive("The radius of a verdict", verdict_epsilon)
     dataset = data.load(
         target.dataset,
         data_dir or target.data_dir,
         test_examples=target.examples if examples is None else examples,
     )
     refuse_other_shape(target.classifier, target.dataset, dataset)
-    found = _write_evaluation(
-        target.classifier, dataset.test, target.dataset, list_of_attacks, target.output
+    parts = Parts(
+        target.output / "evaluation_state",
+        {
+            "model": digest_of_model(target.classifier),
+            "data": digest_of_arrays(dataset.test.images, dataset.test.labels),
+            "epsilon": sorted({attack.epsilon for attack in list_of_attacks}),
+            "settings": {
+                "attacks": [dataclasses.asdict(attack) for attack in list_of_attacks],
+                "verdict_epsilon": verdict_epsilon,
+                "seed": seed,
+                "versions": versions(),
+            },
+        },
     )
-    _print_evaluation(found)
+    found = {"dataset": target.dataset} | evaluation.report(
+        target.classifier,
+        dataset.test.floats,
+        dataset.test.labels,
+        list_of_attacks,
+        parts,
+        target.output / "adversarial",
+    )
+    print(f"\n{evaluation.report_text(found)}\n")
+    if verdict_epsilon is not None:
+        judged = dataset.test.first(_JUDGED)
+        verdict = evaluation.masking_verdict(
+            target.classifier,
+            judged.floats,
+            judged.labels,
+            epsilon=verdict_epsilon,
+            seed=seed,
+            progress=True,
+            parts=parts,
+        )
+        print(f"{evaluation.verdict_text(verdict)}\n")
+        found["verdict"] = verdict.as_dict()
+        _draw_verdict(verdict, target)
+    write_json(target.output / "evaluation.json", found | {"versions": versions()})
+    parts.discard()
     return found["attacks"]
+
+
+def _draw_verdict(verdict: evaluation.Verdict, target: Target) -> None:
+    figure = target.output / "figures" / "verdict.png"
+    figure.parent.mkdir(exist_ok=True)
+    title = (
+        f"{target.dataset}, first {verdict.examples} test images: gradients {verdict.label}"
+        f" at {verdict.epsilon:.3g}"
+    )
+    write_atomically(
+        figure,
+        lambda path: evaluation.verdict_figure(path, verdict.accuracies, verdict.epsilon, title),
+    )
+    print(f"Figure: {figure}\n")
 
 
 def load_classifier(path: str | os.PathLike) -> keras.Model:
@@ -190,21 +255,6 @@ def refuse_other_shape(classifier: keras.Model, name: str, dataset: data.Dataset
         )
 
 
-def _write_evaluation(
-    classifier: keras.Model,
-    split: data.Split,
-    dataset: str,
-    list_of_attacks: Sequence[Attack],
-    output: pathlib.Path,
-) -> dict:
-    found = {"dataset": dataset} | evaluation.report(
-        classifier, split.floats, split.labels, list_of_attacks
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "evaluation.json", found | {"versions": versions()})
-    return found
-
-
 def read_evaluation(workdir: pathlib.Path) -> dict | None:
     """A run's `evaluation.json`; None where there is none or it cannot be read."""
     try:
@@ -216,10 +266,6 @@ def read_evaluation(workdir: pathlib.Path) -> dict | None:
         )
     except (OSError, TypeError, ValueError):
         return None
-
-
-def _print_evaluation(found: dict) -> None:
-    print(f"\n{evaluation.report_text(found)}\n")
 
 
 def _fit(
@@ -234,6 +280,20 @@ def _fit(
     attacked = dataset.validation.first(_ATTACKED_EACH_EPOCH)
     shown = dataset.validation.first(_SHOWN)
     several = len(np.unique(attacked.labels)) > 1
+    robust_accuracy = callbacks.RobustAccuracy(
+        attacked.floats,
+        attacked.labels,
+        Attack("pgd10", config.epsilon),
+        config.robust_every,
+        workdir / "best_robust_classifier.keras" if config.keep_best_robust else None,
+    )
+    warnings = [callbacks.CollapseWarning(attacked.floats)] if several else []
+    if config.perturbation in ("fgsm", "pgd", "pgd_kl"):
+        warnings.append(callbacks.CatastrophicOverfittingWarning(robust_accuracy))
+    if config.regularizer == "jarn":
+        warnings.append(callbacks.DiscriminatorWonWarning())
+        if several:
+            warnings.append(callbacks.ConstantAdaptorWarning(attacked.floats, attacked.labels))
     model.fit(
         data.training_batches(
             dataset.train,
@@ -250,10 +310,8 @@ def _fit(
         shuffle=False,  # the batches come shuffled
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
-            callbacks.RobustAccuracy(
-                attacked.floats, attacked.labels, Attack("pgd10", config.epsilon)
-            ),
-            *([callbacks.CollapseWarning(attacked.floats)] if several else []),
+            robust_accuracy,
+            *warnings,
             hparams.KerasCallback(str(workdir), _hparams(config)),
             callbacks.TensorBoard(workdir, shown.floats, shown.labels),
             callbacks.HistoryFile(workdir / "history.csv"),
@@ -308,11 +366,12 @@ def _finish(
         )
     found = read_evaluation(workdir)
     if found is None:
-        found = _write_evaluation(
-            model.classifier, dataset.test, config.dataset, list_of_attacks, workdir
+        found = {"dataset": config.dataset} | evaluation.report(
+            model.classifier, dataset.test.floats, dataset.test.labels, list_of_attacks
         )
+        write_json(workdir / "evaluation.json", found | {"versions": versions()})
         _write_test_summaries(found, workdir)
-    _print_evaluation(found)
+    print(f"\n{evaluation.report_text(found)}\n")
     print(f"Figure:      {figure}")
     # By its module, as the virtual environment need not be active.
     print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {workdir}")
@@ -336,7 +395,8 @@ def refuse_other_config(config: Config, workdir: pathlib.Path) -> None:
                 "--workdir."
             )
         return
-    there = read_config(workdir)
+    # A run made before a setting existed has the value that settings have unless told.
+    there = defaults() | read_config(workdir)
     here = config.as_dict()
     changed = [
         f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"

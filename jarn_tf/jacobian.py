@@ -44,7 +44,7 @@ def logits_and_jacobian(
             outputs = tf.nn.softmax(logits) if of == "softmax" else logits
             scalars = losses.of_target(labels, outputs)
         total = tf.reduce_sum(scalars)
-    return logits, tape.gradient(total, images)
+    return logits, tape.gradient(total, images, unconnected_gradients="zero")
 
 
 def input_jacobian(

@@ -1,4 +1,4 @@
-"""Losses on logits: cross-entropy (Eq. 5), the adversarial loss (Eq. 9), the margin.
+"""Losses on logits: cross-entropy (Eq. 5), the adversarial loss (Eq. 9), those of attacks.
 
 Every function returns one value per image, so that the caller decides how to average and no
 result depends on how a batch is split over replicas.
@@ -36,6 +36,43 @@ def margin(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     target = one_hot(labels, logits)
     wrong = tf.reduce_max(tf.where(target > 0.5, logits.dtype.min, logits), axis=-1)
     return wrong - of_target(labels, logits)
+
+
+def misclassified(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Which images [batch] count as broken by an attack.
+
+    A lead of the wrong class within rounding does not count: other batch sizes round otherwise, and
+    the image has to be misclassified again when it is classified from disk. Equal logits count if
+    the class that is taken then, the first, is wrong.
+    """
+    taken_for = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    wrong = taken_for != tf.argmax(one_hot(labels, logits), axis=-1, output_type=tf.int32)
+    lead = margin(labels, logits)
+    return wrong & ((lead > 1e-5 * tf.reduce_max(tf.abs(logits), axis=-1)) | (lead == 0))
+
+
+def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """DLR per image: the margin over the distance of the largest logit to the third largest.
+
+    Unlike cross-entropy it does not change with the scale of the logits (Croce & Hein, 2020,
+    "Reliable evaluation", Eq. 6). Needs three classes.
+    """
+    top = tf.math.top_k(logits, 3).values
+    return margin(labels, logits) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_margin(labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """The logit of the class [batch] aimed at minus the right one, per image."""
+    return of_target(targets, logits) - of_target(labels, logits)
+
+
+def targeted_difference_of_logits_ratio(
+    labels: tf.Tensor, logits: tf.Tensor, targets: tf.Tensor
+) -> tf.Tensor:
+    """Targeted DLR per image (Croce & Hein, 2020, Eq. 7). Needs four classes."""
+    top = tf.math.top_k(logits, 4).values
+    spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
+    return targeted_margin(labels, logits, targets) / (spread + 1e-12)
 
 
 def adversarial_loss(real_logits: tf.Tensor, adapted_logits: tf.Tensor) -> tf.Tensor:

@@ -27,10 +27,15 @@ flags.DEFINE(
     "and mnist, else 8/255.",
 )
 flags.DEFINE_integer("examples", None, "Use the first so many test images. Unset: all.")
-flags.DEFINE_integer("restarts", 1, "Independent runs of PGD; the worst counts.")
+flags.DEFINE_integer("restarts", 1, "Independent runs of PGD, APGD, FAB, Square.")
 flags.DEFINE_float("step_size", None, "Step of PGD. Unset: 2.5 epsilon / steps, at most epsilon/4.")
 flags.DEFINE_bool("random_start", True, "Whether PGD starts at a random point of the ball.")
-flags.DEFINE_integer("seed", 0, "Seed of the random starts.")
+flags.DEFINE_integer("seed", 0, "Seed of everything random.")
+flags.DEFINE_bool(
+    "verdict",
+    False,
+    "Whether to judge also if gradients are masked: at the largest radius, on 500 images.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -48,6 +53,7 @@ def main(argv: list[str]) -> None:
             raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
         if not FLAGS.attacks:
             raise ValueError("Name at least one attack in --attacks. Received: none.")
+        radii = FLAGS.epsilon or [target.epsilon]
         attacks = [
             evaluation.Attack(
                 name,
@@ -57,10 +63,17 @@ def main(argv: list[str]) -> None:
                 random_start=FLAGS.random_start,
                 seed=FLAGS.seed,
             )
-            for epsilon in FLAGS.epsilon or [target.epsilon]
+            for epsilon in radii
             for name in FLAGS.attacks
         ]
-        experiment.evaluate(target, attacks, FLAGS.examples, FLAGS.data_dir)
+        experiment.evaluate(
+            target,
+            attacks,
+            FLAGS.examples,
+            FLAGS.data_dir,
+            max(radii) if FLAGS.verdict else None,
+            FLAGS.seed,
+        )
 
 
 if __name__ == "__main__":

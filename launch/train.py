@@ -34,6 +34,12 @@ flags.DEFINE_integer("batch_size", None, "Images a step, over all replicas.")
 flags.DEFINE(
     command.RadiusParser(), "epsilon", None, "Radius of noise and attacks, pixels being in [0, 1]."
 )
+flags.DEFINE(
+    command.RadiusParser(),
+    "training_epsilon",
+    None,
+    "Radius of the perturbation of the training images, if not --epsilon.",
+)
 flags.DEFINE_enum(
     "perturbation",
     None,
@@ -63,6 +69,12 @@ flags.DEFINE_enum("gan_loss", None, config_lib.GAN_LOSSES, "What the classifier 
 flags.DEFINE_enum("real_images", None, config_lib.REAL_IMAGES, "The discriminator's real images.")
 flags.DEFINE_integer("train_examples", None, "Use the first so many training images.")
 flags.DEFINE_integer("test_examples", None, "Use the first so many test images.")
+flags.DEFINE_integer(
+    "robust_every", None, "Epochs between two evaluations of robust accuracy during training."
+)
+flags.DEFINE_bool(
+    "keep_best_robust", None, "Whether to keep the classifier of the epoch of best robust accuracy."
+)
 flags.DEFINE_enum("strategy", None, config_lib.STRATEGIES, "How to distribute training.")
 flags.DEFINE_integer("replicas", None, "Logical CPUs to mirror over where there is no GPU.")
 

@@ -60,6 +60,8 @@ def tiny_config():
         test_examples=64,
         discriminator_filters=(4, 8),
         adaptor_trainable=True,
+        epsilon=0.1,
+        keep_best_robust=True,
     )
 
 

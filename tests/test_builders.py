@@ -45,6 +45,9 @@ def test_settings_reach_the_model(defense):
         activation="gelu",
     )
     c = config.preset("mnist", defense, "paper", **settings)
+    wider = dataclasses.replace(c, training_epsilon=0.4)
+    perturb = builders.build_model(wider, (28, 28, 1), 10, total_steps=100).perturb
+    assert perturb is None or perturb.epsilon == 0.4
     model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     assert model.seed == 5
     expected = {

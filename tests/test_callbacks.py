@@ -9,11 +9,13 @@ import time
 import urllib.parse
 import urllib.request
 
+import keras
 import numpy as np
 import pytest
 import toys
 
-from jarn_tf import Defense, callbacks
+from jarn_tf import JARN, Defense, attacks, callbacks, networks
+from jarn_tf.callbacks import robust_accuracy
 from jarn_tf.evaluation import Attack
 
 
@@ -76,6 +78,108 @@ def test_robust_accuracy_every_n_epochs():
     right = (model.classifier(adversarial).numpy().argmax(axis=1) == labels).mean()
     expected = {"val_robust_accuracy": pytest.approx(right)}
     assert found == [{}, expected, {}, expected]
+
+
+# The best robust classifier. Each epoch ends in a classifier that gives every image one class, so
+# its accuracy, under whatever attack, is that class's share of the labels; its bias says its epoch.
+
+LABELS = np.repeat([0, 1, 2], [2, 5, 3]).astype(np.int32)
+SHARES = [0.2, 0.5, 0.3]
+ATTACK = Attack("fgsm", 0.1)
+
+
+@pytest.fixture(scope="module")
+def train_constant():
+    """Epochs from `first` on; epoch i ends in a classifier of bias i + 2 for class constants[i]."""
+    images, _ = toys.batch(len(LABELS))
+    kernel = np.zeros((np.prod(toys.IMAGE_SHAPE), toys.CLASSES), np.float32)
+    model = Defense(toys.linear_classifier(kernel))
+
+    def train(path, constants, first=0, every=1, attack=ATTACK):
+        callback = callbacks.RobustAccuracy(images, LABELS, attack, every, keep_best=path)
+        callback.set_model(model)
+        callback.on_train_begin()
+        for epoch in range(first, len(constants)):
+            bias = (epoch + 2) * np.eye(toys.CLASSES, dtype=np.float32)[constants[epoch]]
+            model.classifier.set_weights([kernel, bias])
+            callback.on_epoch_end(epoch, {})
+
+    return train
+
+
+def kept(path):
+    """Epoch of the classifier in the file, epoch and accuracy in the file beside it."""
+    bias = keras.models.load_model(path).get_weights()[1]
+    note = json.loads(path.with_suffix(".json").read_text())
+    return int(bias.max()) - 2, note["epoch"], note["val_robust_accuracy"]
+
+
+@pytest.mark.parametrize("constants", [(0, 1, 2, 1), (1, 0, 2), (2, 0, 1)])
+@pytest.mark.parametrize("stopped_after", range(3))
+@pytest.mark.parametrize("again", [0, 1])
+def test_the_best_classifier_is_kept_however_training_is_interrupted(
+    train_constant, tmp_path, constants, stopped_after, again
+):
+    """`again`: whether training resumes before the last epoch that it had ended."""
+    path = tmp_path / "new" / "best.keras"
+    train_constant(path, constants[:stopped_after])
+    train_constant(path, constants, first=max(stopped_after - again, 0))
+    accuracies = [SHARES[c] for c in constants]
+    best = int(np.argmax(accuracies))  # the first of several
+    assert kept(path) == (best, best, pytest.approx(accuracies[best]))
+
+
+def test_the_best_of_the_epochs_that_are_evaluated(train_constant, tmp_path):
+    train_constant(tmp_path / "best.keras", [1, 0, 1, 2, 1], every=2)
+    assert kept(tmp_path / "best.keras")[0] == 3
+
+
+def test_a_worse_classifier_never_replaces_a_better_one(train_constant, tmp_path):
+    path = tmp_path / "best.keras"
+    train_constant(path, [0, 1])
+    before = path.read_bytes(), path.with_suffix(".json").read_bytes()
+    train_constant(path, [0, 2])
+    assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == before
+
+
+def test_stopped_between_the_two_files(train_constant, tmp_path, monkeypatch):
+    path = tmp_path / "best.keras"
+    train_constant(path, [0])
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(robust_accuracy, "write_json", stop)
+        train_constant(path, [0, 1], first=1)
+    train_constant(path, [0, 1, 2], first=1)
+    assert kept(path) == (1, 1, 0.5)
+
+
+@pytest.mark.parametrize("other", [Attack("fgsm", 0.2), Attack("pgd2", 0.1)])
+def test_the_best_under_another_attack_is_not_compared_with(train_constant, tmp_path, other):
+    path = tmp_path / "best.keras"
+    train_constant(path, [1])
+    with pytest.raises(
+        ValueError, match="best.keras is the best.*another attack: fgsm at 0.1, now"
+    ):
+        train_constant(path, [1], attack=other)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"val_robust_accuracy": "high"}'])
+def test_a_damaged_note_is_named(train_constant, tmp_path, content):
+    path = tmp_path / "best.keras"
+    train_constant(path, [1])
+    path.with_suffix(".json").write_text(content)
+    with pytest.raises(ValueError, match="best.json"):
+        train_constant(path, [1])
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": 1.5}, {"keep_best": "best.h5"}])
+def test_values_out_of_range(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        callbacks.RobustAccuracy(*toys.batch(2), ATTACK, **wrong)
 
 
 # TensorBoard, read as a user's browser reads it
@@ -232,4 +336,238 @@ def test_a_classifier_that_tells_images_apart_is_not_warned_of(capsys):
     callback = callbacks.CollapseWarning(images)
     callback.set_model(Defense(model))
     callback.on_epoch_end(0, {})
+    assert capsys.readouterr().out == ""
+
+
+# Catastrophic overfitting
+
+
+@pytest.fixture(scope="module")
+def bent():
+    """A model of three classes, and a function that bends it.
+
+    With d the distance of an image's first pixel from `bend`, class 0 leads the others by
+    below * d - offset where the pixel is below `bend`, and by above * d - offset where it is above.
+    """
+    inputs = keras.Input(toys.IMAGE_SHAPE)
+    hidden = keras.layers.Dense(2, activation="relu")(keras.layers.Flatten()(inputs))
+    model = Defense(keras.Model(inputs, keras.layers.Dense(toys.CLASSES)(hidden)))
+
+    def to(bend, below, above, offset):
+        first = np.zeros((np.prod(toys.IMAGE_SHAPE), 2), np.float32)
+        first[0] = [-1, 1]
+        second = np.zeros((2, toys.CLASSES), np.float32)
+        second[:, 0] = [below, above]
+        bias = np.float32([-offset, 0, 0])
+        model.classifier.set_weights([first, np.float32([bend, -bend]), second, bias])
+        return model
+
+    return to
+
+
+def dip(at):
+    """Wrong within 0.05 of `at` alone: a long step up the gradient ends where it is right again."""
+    return {"bend": at, "below": 10.0, "above": 10.0, "offset": 0.5}
+
+
+def line(at):
+    """Right below `at`, wrong above it: the loss is as monotone as that of a linear model."""
+    return {"bend": at, "below": 10.0, "above": -10.0, "offset": 0.0}
+
+
+def fit_at_rest(model, *watching, epochs=3, images=None):
+    """Plain Keras, with rates of 0; 2 steps an epoch."""
+    optimizers = [keras.optimizers.SGD(0.0) for _ in model.OPTIMIZERS]
+    model.compile(*optimizers, run_eagerly=True)
+    given, labels = toys.batch(8)
+    images = given if images is None else images
+    model.fit(images, labels, batch_size=4, epochs=epochs, verbose=0, callbacks=list(watching))
+
+
+def overfitting_lines(capsys, model, first_pixels, every=1, epochs=1):
+    """PGD-10 at 0.3."""
+    images = np.full((len(first_pixels), *toys.IMAGE_SHAPE), 0.5, np.float32)
+    images[:, 0, 0, 0] = first_pixels
+    labels = np.zeros(len(images), np.int32)
+    robust = callbacks.RobustAccuracy(images, labels, Attack("pgd10", 0.3), every)
+    fit_at_rest(model, robust, callbacks.CatastrophicOverfittingWarning(robust), epochs=epochs)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("every", "epoch"), [(1, 1), (2, 2)])
+def test_catastrophic_overfitting_is_said_once(bent, capsys, every, epoch):
+    """0.5 +- 0.3 holds the dip, and FGSM jumps over it; 0.05 +- 0.3 does not."""
+    (said,) = overfitting_lines(capsys, bent(**dip(0.6)), [0.5] * 6 + [0.05] * 4, every, 4)
+    for part in ("Warning", f"epoch {epoch} ", "FGSM leaves 100.0%", "pgd10 40.0%", "attack_steps"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("shape", "first_pixels"),
+    [
+        (dip(0.6), [0.5] * 5 + [0.05] * 5),  # FGSM 1, PGD 0.5: not less than half
+        (dip(0.78), [0.5] * 9),  # FGSM 0: it stops in the dip
+        (dip(0.78), [0.5] * 2 + [0.6] * 8),  # FGSM 0.8, PGD 0
+        (line(0.7), [0.5] * 9),  # as a standard classifier: FGSM 0, PGD 0
+        (line(0.7), [0.1] * 9 + [0.5]),  # as adversarial training: FGSM 0.9, PGD 0.9
+        (line(0.7), [0.1] + [0.5] * 9),  # as early in it: FGSM 0.1, PGD 0.1
+        (line(0.0), [0.5] * 9),  # all wrong
+    ],
+)
+def test_no_catastrophic_overfitting(bent, capsys, shape, first_pixels):
+    assert overfitting_lines(capsys, bent(**shape), first_pixels) == []
+
+
+@pytest.mark.parametrize("attack", ["clean", "fgsm", "pgd1"])
+def test_overfitting_to_a_step_shows_under_several_steps_only(attack):
+    robust = callbacks.RobustAccuracy(*toys.batch(2), Attack(attack, 0.1))
+    with pytest.raises(ValueError, match=f"several steps.*{attack}"):
+        callbacks.CatastrophicOverfittingWarning(robust)
+
+
+# JARN's game
+
+
+def pixel_sum(scale, bias):
+    """A discriminator: scale * the sum of the pixels + bias."""
+    kernel = np.full((np.prod(toys.IMAGE_SHAPE), 1), scale, np.float32)
+    return toys.linear_classifier(kernel, bias)
+
+
+def game(discriminator, **options):
+    """J is 0 everywhere, and J' = tanh(J) with it."""
+    kernel = np.zeros((np.prod(toys.IMAGE_SHAPE), toys.CLASSES), np.float32)
+    classifier, adaptor = toys.linear_classifier(kernel), networks.adaptor(toys.IMAGE_SHAPE)
+    return JARN(classifier, adaptor, discriminator, discriminator_interval=1, **options)
+
+
+@pytest.mark.parametrize(("gan_loss", "epoch"), [("minimax", 1), ("non_saturating", 3)])
+def test_a_discriminator_that_has_won_is_warned_of_once(capsys, gan_loss, epoch):
+    """It takes what is not black for real, and every J' is black."""
+    model = game(pixel_sum(1.0, -1.0), gan_loss=gan_loss)
+    fit_at_rest(model, callbacks.DiscriminatorWonWarning())
+    (said,) = capsys.readouterr().out.splitlines()
+    for part in ("Warning", f"epoch {epoch} ", "100.0%", "discriminator_interval"):
+        assert part in said
+    assert ("gan_loss=non_saturating" in said) == (gan_loss == "minimax")
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias", "start_step"),
+    [
+        (1.0, 1.0, 0),  # takes everything for real
+        (-1.0, -1.0, 0),  # nothing
+        (-1.0, 1.0, 0),  # and each for the other
+        (1.0, -1.0, 2),  # an epoch of 2 steps: the phase has not begun
+    ],
+)
+def test_a_discriminator_that_has_not_won(capsys, scale, bias, start_step):
+    model = game(pixel_sum(scale, bias), start_step=start_step)
+    fit_at_rest(model, callbacks.DiscriminatorWonWarning(), epochs=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_discriminator_that_is_wrong_of_one_image_in_eight(capsys):
+    images, _ = toys.batch(8)
+    images[0] = 0
+    watching = callbacks.DiscriminatorWonWarning()
+    fit_at_rest(game(pixel_sum(1.0, -1.0)), watching, epochs=1, images=images)
+    assert capsys.readouterr().out == ""
+
+
+def drawing(picture=0.0, times=1.0):
+    """An adaptor that draws tanh(times * J + picture), `picture` of the shape of the images."""
+    inputs = keras.Input(toys.IMAGE_SHAPE)
+    picture = np.broadcast_to(np.float32(picture), toys.IMAGE_SHAPE)
+    return keras.Model(inputs, keras.ops.tanh(inputs * times + picture))
+
+
+PICTURE = np.random.default_rng(5).uniform(-1, 1, toys.IMAGE_SHAPE)
+
+
+def adaptor_lines(capsys, picture=0.0, times=1.0, sure=False, start_step=5, **options):
+    """What is said after two epochs, 6 steps having been made.
+
+    The labels are the classifier's own; where it is `sure`, its cross-entropy is flat.
+    """
+    classifier = toys.classifier()
+    if sure:
+        *others, kernel, bias = classifier.get_weights()
+        classifier.set_weights([*others, 1e3 * kernel, 1e3 * bias])
+    images, _ = toys.batch(30)
+    labels = classifier(images).numpy().argmax(axis=1)
+    options |= {"start_step": start_step}
+    model = JARN(classifier, drawing(picture, times), toys.discriminator(), **options)
+    model.compile("sgd", "sgd", "sgd")
+    model.optimizer.iterations.assign(6)
+    callback = callbacks.ConstantAdaptorWarning(images, labels, batch_size=20)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch in range(2):
+        callback.on_epoch_end(epoch, {})
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [
+        ("flat", {"picture": 20.0}),  # saturated at 1
+        ("flat", {"picture": 20.0, "standardize": True}),
+        ("flat", {"picture": -20.0}),
+        ("flat", {"sure": True}),
+        ("one image", {"picture": PICTURE, "times": 0.0}),
+        ("one image", {"picture": PICTURE, "times": 0.01}),
+        ("one image", {"picture": PICTURE, "times": 0.0, "standardize": True}),
+    ],
+)
+def test_a_constant_adaptor_is_warned_of_once(capsys, part, options):
+    (said,) = adaptor_lines(capsys, **options)
+    for expected in ("Warning", "epoch 1 ", "30", part, "adaptor_trainable"):
+        assert expected in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"picture": 0.5 * PICTURE, "times": 20.0},
+        {"picture": 1.0},  # bright, but with contrast
+        {"times": 1e-4, "standardize": True},  # the discriminator sees it scaled
+        {"sure": True, "jacobian_of": "logit"},
+        {"picture": 20.0, "start_step": 6},  # the phase begins with the next step
+    ],
+)
+def test_an_adaptor_that_draws_different_images(capsys, options):
+    assert adaptor_lines(capsys, **options) == []
+
+
+def test_a_healthy_run_is_not_warned_of(digits, digits_classifier, capsys):
+    """The recommended options of JARN in a plain Keras workflow, made short."""
+    train, held_out = digits.train.first(256), digits.validation.first(64)
+    model = JARN(
+        keras.models.clone_model(digits_classifier),
+        networks.adaptor((28, 28, 1), trainable=False),
+        networks.discriminator((28, 28, 1), filters=(4, 8)),
+        adversarial_weight=0.1,
+        discriminator_interval=2,
+        start_step=4,
+        perturb=attacks.UniformNoise(0.3, fraction=0.5),
+        jacobian_of="logit",
+        gan_loss="non_saturating",
+        real_images="clean",
+    )
+    model.compile(keras.optimizers.Adam(0.01), "adam", keras.optimizers.Adam(5e-4))
+    robust = callbacks.RobustAccuracy(held_out.floats, held_out.labels, Attack("pgd5", 0.1))
+    history = model.fit(
+        train.floats, train.labels, batch_size=64, epochs=4, verbose=0,
+        callbacks=[
+            robust,
+            callbacks.CollapseWarning(held_out.floats),
+            callbacks.CatastrophicOverfittingWarning(robust),
+            callbacks.DiscriminatorWonWarning(),
+            callbacks.ConstantAdaptorWarning(held_out.floats, held_out.labels),
+        ],
+    ).history  # fmt: skip
+    assert history["accuracy"][-1] > 0.5  # it learned
+    assert len(history["discriminator_real_accuracy"]) == 3  # and the game was played
     assert capsys.readouterr().out == ""

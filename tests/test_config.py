@@ -73,6 +73,8 @@ def test_two_configs_that_differ_have_dicts_that_differ():
         {"regularizer": "l2"},
         {"activation": "tanh"},
         {"wide_resnet_width": 0},
+        {"robust_every": 0},
+        {"robust_every": 1.5},
         {"seed": 2**32},
         {"jarn_start_fraction": -0.1},
         {"jacobian_of": "logits"},
@@ -117,19 +119,39 @@ def test_a_config_cannot_be_changed():
 @pytest.mark.parametrize("dataset", config.DATASETS)
 def test_a_pair_has_the_settings_of_the_defense_that_it_is(dataset, name):
     """Whatever defense it was named after."""
-    for defense, (perturbation, regularizer) in config.PAIRS.items():
-        pair = {"perturbation": perturbation, "regularizer": regularizer}
+    for defense in config.PAIRS:
+        expected = preset(dataset, defense, name)
+        pair = {"perturbation": expected.perturbation, "regularizer": expected.regularizer}
         other = preset(dataset, "uniform_noise", name, **pair)
-        assert dataclasses.replace(other, defense=defense) == preset(dataset, defense, name)
+        assert dataclasses.replace(other, defense=defense) == expected
         assert other.pair == (
             "uniform_noise" if defense == "uniform_noise" else "+".join(pair.values())
         )
-        assert preset(dataset, defense, name).pair == defense
+
+
+def test_one_preset_alone_has_another_perturbation_than_its_defense():
+    """JARN-AT1 takes a single step in the paper; three recommended themselves on MNIST."""
+    others = [
+        (dataset, defense, name)
+        for dataset in config.DATASETS
+        for defense, pair in config.PAIRS.items()
+        for name in config.PRESETS
+        if preset(dataset, defense, name).pair != defense
+    ]
+    assert others == [("mnist", "jarn_at", "recommended")]
+    assert preset("mnist", "jarn_at").pair == "pgd+jarn"
+    assert preset("mnist", "jarn_at", perturbation="fgsm").pair == "jarn_at"
 
 
 def test_trades_without_a_perturbation_is_refused():
     with pytest.raises(ValueError, match="trades.*perturbation=none"):
         preset(regularizer="trades", perturbation="none")
+
+
+def test_a_best_epoch_needs_an_evaluation():
+    assert preset(epochs=3, robust_every=3, keep_best_robust=True).keep_best_robust
+    with pytest.raises(ValueError, match="robust_every=4, epochs=3"):
+        preset(epochs=3, robust_every=4, keep_best_robust=True)
 
 
 def test_settings_of_one_s_own_come_before_those_of_the_pair():

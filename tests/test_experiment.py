@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 import shutil
@@ -10,8 +11,10 @@ import pytest
 import tensorflow as tf
 import toys
 
-from jarn_tf import callbacks, experiment
-from jarn_tf.evaluation import Attack
+from jarn_tf import Defense, attacks, callbacks, data, evaluation, experiment
+from jarn_tf.attacks.autoattack import VERSIONS
+from jarn_tf.config import preset
+from jarn_tf.evaluation import Attack, robustness
 
 
 def snapshot(folder):
@@ -38,6 +41,11 @@ def assert_same_run(workdir, expected):
     for name, value in there.items():
         np.testing.assert_array_equal(here[name], value, err_msg=name)
     assert (workdir / "history.csv").read_text() == (expected / "history.csv").read_text()
+    best = [w / "best_robust_classifier.json" for w in (workdir, expected)]
+    assert best[0].read_text() == best[1].read_text()
+    best = [keras.models.load_model(path.with_suffix(".keras")) for path in best]
+    for here, there in zip(*(model.get_weights() for model in best)):
+        np.testing.assert_array_equal(here, there)
     loaded = [keras.models.load_model(w / "model.keras") for w in (workdir, expected)]
     toys.assert_same(*map(toys.state, loaded))
 
@@ -189,6 +197,23 @@ def test_another_configuration_is_refused(tiny_config, run_dir):
     assert snapshot(run_dir) == before
 
 
+def test_a_run_made_before_a_setting_existed(tiny_config, run_dir, tmp_path):
+    """It goes on with the default, `robust_every` being 1, and with nothing else."""
+    content = json.loads((run_dir / "config.json").read_text())
+    del content["config"]["robust_every"], content["config"]["keep_best_robust"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    as_then = dataclasses.replace(tiny_config, keep_best_robust=False)
+    experiment.refuse_other_config(as_then, tmp_path)
+    for name, value in (("keep_best_robust", True), ("robust_every", 2)):
+        other = dataclasses.replace(as_then, **{name: value})
+        with pytest.raises(ValueError, match=f"Different: {name} "):
+            experiment.refuse_other_config(other, tmp_path)
+    del content["config"]["seed"], content["config"]["epochs"]  # which has no default
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="Different: epochs "):
+        experiment.refuse_other_config(as_then, tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"configuration": 1}', '{"config": 3}'])
 def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
@@ -243,6 +268,52 @@ assert "jarn_tf" not in sys.modules
     np.testing.assert_allclose(np.load(paths[2]), model(images), rtol=1e-5, atol=1e-6)
 
 
+def test_the_best_robust_classifier_is_that_of_history_csv(run_dir, tiny_config, digits):
+    with open(run_dir / "history.csv", newline="") as file:
+        accuracies = [float(row["val_robust_accuracy"]) for row in csv.DictReader(file)]
+    best = int(np.argmax(accuracies))
+    note = json.loads((run_dir / "best_robust_classifier.json").read_text())
+    assert (note["epoch"], note["val_robust_accuracy"]) == (best, accuracies[best])
+    classifier = keras.models.load_model(run_dir / "best_robust_classifier.keras")
+    held_out = data.load(
+        "digits", None, tiny_config.train_examples, tiny_config.test_examples
+    ).validation
+    attack = Attack("pgd10", tiny_config.epsilon)
+    (row,) = robustness(classifier, held_out.floats, held_out.labels, [attack], progress=False)
+    assert row["accuracy"] == pytest.approx(accuracies[best])
+    assert min(accuracies) < max(accuracies)
+
+
+WARNED_OF = {
+    "standard": {"CollapseWarning"},
+    "pgd_at": {"CollapseWarning", "CatastrophicOverfittingWarning"},
+    "jarn": {"CollapseWarning", "DiscriminatorWonWarning", "ConstantAdaptorWarning"},
+    "jarn_at": {
+        "CollapseWarning", "CatastrophicOverfittingWarning", "DiscriminatorWonWarning",
+        "ConstantAdaptorWarning",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defense", WARNED_OF)
+def test_what_a_run_is_watched_for(tmp_path, monkeypatch, defense):
+    given = []
+
+    def fit(self, *args, callbacks, **kwargs):
+        given.extend(callbacks)
+        raise Stop
+
+    monkeypatch.setattr(Defense, "fit", fit)
+    sizes = {"train_examples": 64, "test_examples": 10, "batch_size": 64, "epochs": 6}
+    with pytest.raises(Stop):
+        experiment.train(preset("digits", defense, robust_every=3, **sizes), tmp_path)
+    names = [type(callback).__name__ for callback in given]
+    assert {name for name in names if name.endswith("Warning")} == WARNED_OF[defense]
+    (robust,) = [c for c in given if isinstance(c, callbacks.RobustAccuracy)]
+    assert (robust.every, robust.keep_best) == (3, None)
+    assert names[0] == "RobustAccuracy" and names[-1] == "CheckpointEachEpoch"
+
+
 def test_evaluation_json_is_of_the_saved_classifier(run_dir, tiny_config, digits):
     content = json.loads((run_dir / "evaluation.json").read_text())
     assert content["dataset"] == "digits"
@@ -268,6 +339,113 @@ def test_evaluate_a_classifier_of_one_s_own(digits_classifier, digits, tmp_path)
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["attacks"] == rows
     predicted = digits_classifier(digits.test.floats[:50]).numpy().argmax(axis=1)
     assert rows[0]["accuracy"] == pytest.approx((predicted == digits.test.labels[:50]).mean())
+
+
+@pytest.fixture
+def target(digits_classifier, tmp_path):
+    digits_classifier.save(tmp_path / "mine.keras")
+    return experiment.saved_model(tmp_path / "mine.keras", "digits", tmp_path / "out")
+
+
+AUTOATTACK = [Attack("fgsm", 0.1), Attack("pgd10", 0.1), Attack("autoattack", 0.1)]
+
+
+def test_worst_cases_are_misclassified_when_read_from_disk(target, digits_classifier, digits):
+    rows = experiment.evaluate(target, [Attack("fgsm", 0.02), *AUTOATTACK], examples=40)
+    accuracy = {(row["name"], row["epsilon"]): row["accuracy"] for row in rows}
+    found = np.load(target.output / "adversarial" / "epsilon_0.1.npz")
+    labels, right = digits.test.labels[:40], found["right"]
+    np.testing.assert_array_equal(found["labels"], labels)
+    for size in (1, 7, 40):  # however they are put together
+        logits = [
+            digits_classifier(found["images"][i : i + size]).numpy() for i in range(0, 40, size)
+        ]
+        predicted = np.concatenate(logits).argmax(axis=1)
+        np.testing.assert_array_equal(predicted == labels, right)
+    exact = found["images"].astype(np.float64) - digits.test.floats[:40].astype(np.float64)
+    assert np.abs(exact).max() <= 0.1
+    assert found["images"].min() >= 0 and found["images"].max() <= 1
+    assert right.mean() == pytest.approx(accuracy["worst_case", 0.1])
+    assert accuracy["worst_case", 0.1] <= min(accuracy[a.name, 0.1] for a in AUTOATTACK)
+    by = found["broken_by"]
+    assert set(by[~right]) <= {"clean", *(a.name for a in AUTOATTACK)} and set(by[right]) <= {""}
+    assert (by == "fgsm").sum() == round(40 * (accuracy["clean", 0] - accuracy["fgsm", 0.1]))
+    experiment.evaluate(target, [Attack("fgsm", 0.02)], examples=40)
+    names = [path.name for path in (target.output / "adversarial").iterdir()]
+    assert names == ["epsilon_0.02.npz"]  # none of the evaluation before
+
+
+@pytest.mark.parametrize("broken_off", ["pgd", "square", "masking_verdict"])
+def test_an_interrupted_evaluation_continues(target, broken_off, tmp_path, monkeypatch):
+    """It ends with the accuracies, images and verdict of an unbroken one, and cleans up."""
+    options = {"examples": 30, "verdict_epsilon": 0.1}
+    unbroken = dataclasses.replace(target, output=tmp_path / "unbroken")
+    experiment.evaluate(unbroken, AUTOATTACK, **options)
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if broken_off == "masking_verdict":
+            patch.setattr(evaluation.masking.verdict, "measure", interrupt)
+        elif broken_off == "pgd":
+            patch.setattr(attacks, "pgd", interrupt)
+        else:
+            members = VERSIONS["standard"] | {"square": (interrupt, {})}
+            patch.setitem(VERSIONS, "standard", members)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.evaluate(target, AUTOATTACK, **options)
+    assert not (target.output / "evaluation.json").exists()
+    assert any((target.output / "evaluation_state").rglob("*.npz"))
+    with pytest.raises(ValueError, match="something else. Different: epsilon .*delete the folder"):
+        experiment.evaluate(target, [Attack("autoattack", 0.05)], **options)
+    experiment.evaluate(target, AUTOATTACK, **options)
+    assert not (target.output / "evaluation_state").exists()
+
+    def content(folder):
+        found = json.loads((folder / "evaluation.json").read_text())
+        for row in found["attacks"]:
+            del row["seconds"]
+        return found
+
+    assert content(target.output) == content(unbroken.output)
+    for path in (unbroken.output / "adversarial").iterdir():
+        there, here = np.load(path), np.load(target.output / "adversarial" / path.name)
+        for name in there:
+            np.testing.assert_array_equal(there[name], here[name])
+
+
+def test_a_damaged_part_is_computed_again(target, monkeypatch, capsys):
+    options = {"examples": 20}
+    expected = experiment.evaluate(target, AUTOATTACK, **options)
+    monkeypatch.setattr(experiment.Parts, "discard", lambda self: None)
+    experiment.evaluate(target, AUTOATTACK, **options)
+    parts = sorted((target.output / "evaluation_state").glob("*.npz"))
+    parts[0].write_bytes(b"")
+    parts[1].write_bytes(parts[1].read_bytes()[:-40])
+    flipped = bytearray(parts[2].read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    parts[2].write_bytes(flipped)
+    found = experiment.evaluate(target, AUTOATTACK, **options)
+    assert [row["accuracy"] for row in found] == [row["accuracy"] for row in expected]
+    assert capsys.readouterr().out.count("computing it again") == 3
+
+
+def test_a_verdict_at_radius_0_is_refused_before_the_work(target):
+    with pytest.raises(ValueError, match="radius of a verdict must be .* above 0"):
+        experiment.evaluate(target, AUTOATTACK, verdict_epsilon=0.0)
+    assert not target.output.exists()
+
+
+def test_probabilities_are_refused_and_leave_nothing(digits_classifier, tmp_path):
+    softmax = keras.layers.Softmax()
+    keras.Sequential([keras.Input((28, 28, 1)), digits_classifier, softmax]).save(
+        tmp_path / "softmax.keras"
+    )
+    target = experiment.saved_model(tmp_path / "softmax.keras", "digits", tmp_path / "out")
+    with pytest.raises(ValueError, match="Remove its last softmax"):
+        experiment.evaluate(target, AUTOATTACK)
+    assert not target.output.exists()
 
 
 def test_a_model_of_another_image_shape_is_refused(tmp_path):

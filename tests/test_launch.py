@@ -106,6 +106,36 @@ def test_evaluate_a_model_of_one_s_own(digits_classifier, tmp_path):
     assert (row["steps"], row["restarts"], row["epsilon"]) == (2, 2, 0.3)
 
 
+def test_a_verdict_from_the_command_line(digits_classifier, tmp_path):
+    digits_classifier.save(tmp_path / "mine.keras")
+    done = launch(
+        "evaluate",
+        f"--model={tmp_path / 'mine.keras'}",
+        "--dataset=digits",
+        f"--output={tmp_path / 'out'}",
+        "--attacks=apgd_ce,apgd_dlr,apgd_margin,apgd_t,fab_t,square,autoattack",
+        "--epsilon=0.05,0.1",
+        "--examples=30",
+        "--verdict",
+    )
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    content = json.loads((out / "evaluation.json").read_text())
+    assert {"apgd_ce", "apgd_t", "fab_t", "square", "autoattack", "worst_case"} <= {
+        row["name"] for row in content["attacks"]
+    }
+    assert content["verdict"]["label"] in ("masked", "not masked", "undecided")
+    assert content["verdict"]["epsilon"] == 0.1
+    assert content["verdict"]["label"].upper() in done.stdout
+    for piece in content["verdict"]["evidence"]:
+        assert piece["name"] in done.stdout
+    assert (out / "figures" / "verdict.png").read_bytes()[:4] == b"\x89PNG"
+    assert {p.name for p in (out / "adversarial").iterdir()} == {
+        "epsilon_0.05.npz", "epsilon_0.1.npz",
+    }  # fmt: skip
+    assert not (out / "evaluation_state").exists()
+
+
 def test_evaluate_refuses_an_unknown_attack(run_dir):
     before = (run_dir / "evaluation.json").read_bytes()
     assert_refused(launch("evaluate", f"--workdir={run_dir}", "--attacks=cw"), "cw", "pgd40")
@@ -141,6 +171,7 @@ def test_train_refuses_pixels_in_255ths(tmp_path):
         ("--epochs=0", ["epochs"]),
         ("--batch_size=2000", ["batch_size=2000"]),
         ("--seed=-1", ["eed must"]),
+        ("--robust_every=0", ["robust_every"]),
     ],
 )
 def test_train_refuses_bad_flags(flag, parts, tmp_path, capsys):
@@ -177,11 +208,13 @@ def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(train.experiment, "train", lambda *args: calls.append(args))
     with flagsaver.flagsaver():
-        flags.FLAGS(["train", "--dataset=mnist", "--preset=paper", "--epsilon=1/4", "--seed=0"])
+        given = ["--epsilon=1/4", "--seed=0", "--robust_every=3", "--keep_best_robust"]
+        flags.FLAGS(["train", "--dataset=mnist", "--preset=paper", *given])
         train.main(["train"])
     ((config, workdir),) = calls
     assert (config.dataset, config.preset) == ("mnist", "paper")
     assert (config.epsilon, config.seed) == (0.25, 0)
+    assert (config.robust_every, config.keep_best_robust) == (3, True)
     assert pathlib.Path(workdir) == pathlib.Path("runs/mnist_jarn_paper")
 
 

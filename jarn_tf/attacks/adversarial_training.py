@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import config
+from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
-from jarn_tf.attacks.pgd import ascent_direction, default_step_size
+from jarn_tf.attacks.pgd import default_step_size
 from jarn_tf.randomness import BatchSlice
 
 

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import checks, config
+from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
-from jarn_tf.attacks.pgd import ascent_direction
 
 
 def fgsm(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import functools
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from jarn_tf import checks, config, losses
+from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.survivors import attack_survivors
 
 
 def pgd(
@@ -62,15 +65,31 @@ def pgd(
         step_size = default_step_size(epsilon, steps)
     else:
         config.positive("step_size", step_size)
-    search = _Search(classifier, images, labels, epsilon, loss, stop_when_misclassified)
+    lower, upper = linf_bounds(images, epsilon)
+    state = _State(
+        points=images.numpy().copy(),
+        direction=np.zeros(images.shape, np.float32),
+        best=images.numpy().copy(),
+        highest=np.full(len(images), -np.inf, np.float32),
+        fallen=np.zeros(len(images), bool),
+        labels=labels.numpy(),
+        lower=lower.numpy(),
+        upper=upper.numpy(),
+    )
+    climb = functools.partial(
+        _climb, classifier, tf.constant(step_size, tf.float32), loss, stop_when_misclassified
+    )
+    attack_survivors(climb, state, 1)  # the images themselves
     for restart in range(restarts):
-        points = images
+        start = images
         if random_start:
-            points += tf.random.stateless_uniform(
+            start += tf.random.stateless_uniform(
                 tf.shape(images), [seed, restart], -epsilon, epsilon
             )
-        search.climb(points, steps, step_size)
-    return tf.convert_to_tensor(search.best)
+        state.points[:] = project_linf(start, (lower, upper))
+        state.direction[:] = 0.0
+        attack_survivors(climb, state, 1 + steps)
+    return tf.convert_to_tensor(state.best)
 
 
 def default_step_size(epsilon: float, steps: int) -> float:
@@ -78,92 +97,39 @@ def default_step_size(epsilon: float, steps: int) -> float:
     return min(2.5 * epsilon / steps, epsilon / 4)
 
 
-class _Search:
-    """The best points met so far, and the restarts that look for better ones."""
+class _State(NamedTuple):
+    """One row an image: where the search is, where it goes next, the best point met."""
 
-    def __init__(self, classifier, images, labels, epsilon, loss, stop):
-        self.classifier = classifier
-        self.labels = labels.numpy()
-        self.bounds = [bound.numpy() for bound in linf_bounds(images, epsilon)]
-        self.loss = loss
-        self.stop = stop
-        self.best = images.numpy().copy()
-        self.highest = np.full(len(images), -np.inf, np.float32)
-        self.fallen = np.zeros(len(images), bool)
-        self.climb(images, 0, 0.0)
-
-    def climb(self, points, steps, step_size):
-        """One restart; where that is asked, images that have fallen are dropped on the way."""
-        points = project_linf(points, self.bounds).numpy()
-        step_size = tf.constant(step_size, tf.float32)
-        left, done = np.flatnonzero(~self.fallen), 0
-        while len(left):
-            # A few steps at first, when most images fall.
-            now = min(max(2, done), steps - done) if self.stop else steps
-            rows = self._padded(left) if self.stop else left
-            points[rows], self.best[rows], self.highest[rows], self.fallen[rows] = climb(
-                self.classifier,
-                points[rows],
-                self.labels[rows],
-                [bound[rows] for bound in self.bounds],
-                self.best[rows],
-                self.highest[rows],
-                step_size,
-                tf.constant(now),
-                self.loss,
-                self.stop,
-            )
-            done, left = done + now, left[~self.fallen[left]]
-            if done == steps:
-                return
-
-    def _padded(self, rows):
-        """Rows up to a multiple of 32, some of them twice: oneDNN keeps memory for each size."""
-        return np.resize(rows, min(math.ceil(len(rows) / 32) * 32, len(self.labels)))
+    points: tf.Tensor
+    direction: tf.Tensor  # 0 at the start, so that the first step looks at the start itself
+    best: tf.Tensor
+    highest: tf.Tensor  # the loss at `best`
+    fallen: tf.Tensor  # met a misclassified point, where the search stops at one
+    labels: tf.Tensor
+    lower: tf.Tensor
+    upper: tf.Tensor
 
 
 @tf.function(reduce_retracing=True)
-def climb(classifier, points, labels, bounds, best, highest, step_size, steps, loss, stop):
-    """The loop of Eq. 4, compiled.
-
-    Returns:
-        The last points, the best points met, their losses, and which images have fallen: those
-        that met a misclassified point, where `stop` asks for it.
-    """
-    fallen = tf.zeros_like(highest, tf.bool)
+def _climb(classifier, step_size, loss, stop, state, first, steps):
+    """The loop of Eq. 4, compiled."""
+    del first  # every step is the same
     for _ in tf.range(steps):
-        logits, values, direction = ascent_direction(classifier, points, labels, loss)
-        best, highest, fallen = _compare(
-            points, labels, logits, values, best, highest, fallen, stop
+        points = project_linf(
+            state.points + step_size * state.direction, (state.lower, state.upper)
         )
-        points = project_linf(points + step_size * direction, bounds)
-    logits, values = _logits_and_loss(classifier, points, labels, loss)
-    best, highest, fallen = _compare(points, labels, logits, values, best, highest, fallen, stop)
-    return points, best, highest, fallen
-
-
-def _compare(points, labels, logits, values, best, highest, fallen, stop):
-    """Keeps the higher points; with `stop` the first misclassified one."""
-    better = values > highest
-    if stop:
-        wrong = losses.margin(labels, logits) > 0
-        better = ~fallen & (better | wrong)
-        fallen = fallen | wrong
-    best = tf.where(better[:, None, None, None], points, best)
-    return best, tf.where(better, values, highest), fallen
-
-
-@tf.function(reduce_retracing=True)
-def ascent_direction(classifier, images, labels, loss):
-    """Logits, losses [batch] in inference mode, and the sign of the losses' input gradient."""
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        logits, values = _logits_and_loss(classifier, images, labels, loss)
-        total = tf.reduce_sum(values)
-    return logits, values, tf.sign(tape.gradient(total, images))
-
-
-def _logits_and_loss(classifier, images, labels, loss):
-    logits = classifier(images, training=False)
-    function = losses.margin if loss == "margin" else losses.cross_entropy
-    return logits, function(labels, logits)
+        logits, values, direction = ascent_direction(classifier, points, state.labels, loss)
+        better = values > state.highest
+        fallen = state.fallen
+        if stop:
+            wrong = losses.misclassified(state.labels, logits)
+            better = ~fallen & (better | wrong)
+            fallen = fallen | wrong
+        state = state._replace(
+            points=points,
+            direction=direction,
+            best=tf.where(better[:, None, None, None], points, state.best),
+            highest=tf.where(better, values, state.highest),
+            fallen=fallen,
+        )
+    return state

@@ -5,8 +5,10 @@ from jarn_tf.evaluation.figures import (
     jacobian_figure,
     jacobian_pictures,
     signed_to_pixels,
+    verdict_figure,
 )
-from jarn_tf.evaluation.report import report, report_text
+from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
+from jarn_tf.evaluation.report import report, report_text, verdict_text
 from jarn_tf.evaluation.robustness import ATTACK_NAMES, Attack, only_class, robustness
 from jarn_tf.evaluation.saliency import (
     alignment_and_robustness,
@@ -19,12 +21,15 @@ from jarn_tf.evaluation.transfer import transfer
 __all__ = [
     "ATTACK_NAMES",
     "Attack",
+    "Evidence",
+    "Verdict",
     "alignment_and_robustness",
     "image_grid",
     "jacobian_figure",
     "jacobian_image_correlation",
     "jacobian_pictures",
     "loss_surface",
+    "masking_verdict",
     "only_class",
     "report",
     "report_text",
@@ -32,4 +37,6 @@ __all__ = [
     "saliency",
     "signed_to_pixels",
     "transfer",
+    "verdict_figure",
+    "verdict_text",
 ]

@@ -86,3 +86,35 @@ def jacobian_figure(
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
     figure.savefig(path)
+
+
+def verdict_figure(
+    path: str | os.PathLike, accuracies: dict[str, dict[float, float]], epsilon: float, title: str
+) -> None:
+    """Draws accuracy over epsilon, a line an attack, into a PNG.
+
+    Args:
+        path: The file to write.
+        accuracies: As in `Verdict.accuracies`; an attack at one radius alone is a point.
+        epsilon: The radius that robustness is claimed for, marked by a vertical line.
+        title: Line above the figure.
+    """
+    figure = matplotlib.figure.Figure((8.4, 4.6), dpi=110)
+    axis = figure.subplots()
+    axis.axvline(epsilon, color="0.75", linestyle="--", linewidth=1)
+    for number, (name, curve) in enumerate(accuracies.items()):
+        radii = sorted(curve)
+        if len(radii) > 2:
+            axis.plot(radii, [100 * curve[r] for r in radii], marker="o", markersize=4, label=name)
+        else:
+            axis.plot(
+                radii[-1:], [100 * curve[radii[-1]]], "xvs+"[number % 4], markersize=7, label=name
+            )
+    axis.set_xlabel("epsilon (L-infinity, pixels in [0, 1])")
+    axis.set_ylabel("accuracy [%]")
+    axis.set_ylim(-3, 103)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axis.set_title(title, fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path)

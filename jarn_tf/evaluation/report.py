@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pathlib
+import textwrap
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
+from jarn_tf.evaluation.masking import Verdict
 from jarn_tf.evaluation.robustness import Attack, only_class, robustness
 from jarn_tf.evaluation.saliency import saliency
+from jarn_tf.resume import Parts
 
 
 def report(
@@ -16,6 +20,8 @@ def report(
     images: np.ndarray,
     labels: np.ndarray,
     list_of_attacks: Sequence[Attack],
+    parts: Parts | None = None,
+    save_to: pathlib.Path | None = None,
 ) -> dict:
     """Evaluates a classifier.
 
@@ -24,12 +30,20 @@ def report(
         images: Float images [n, height, width, channels] in [0, 1].
         labels: Integer labels [n].
         list_of_attacks: The attacks; clean accuracy comes first by itself.
+        parts, save_to: As in `robustness`.
 
     Returns:
         `examples`: n. `attacks`: the rows of `robustness`. `collapsed_to_class`: the class that
         every image is taken for, although there are several; else None. `saliency`: see there.
     """
-    rows = robustness(classifier, images, labels, [Attack("clean", 0.0), *list_of_attacks])
+    rows = robustness(
+        classifier,
+        images,
+        labels,
+        [Attack("clean", 0.0), *list_of_attacks],
+        parts=parts,
+        save_to=save_to,
+    )
     several = len(np.unique(labels)) > 1
     return {
         "examples": len(labels),
@@ -59,6 +73,20 @@ def report_text(found: dict) -> str:
             "Warning: the classifier has collapsed. Every test image is taken for class "
             f"{found['collapsed_to_class']}."
         )
+    return "\n".join(lines)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A masking verdict for the terminal: the label, then a table of the evidence."""
+    lines = [
+        f"Gradient masking at epsilon {verdict.epsilon:.6g}, {verdict.examples} images: "
+        f"{verdict.label.upper()}",
+        f"{'evidence':<34}{'says':<12}found",
+    ]
+    for piece in verdict.evidence:
+        first, *rest = textwrap.wrap(piece.finding, 74)
+        lines.append(f"{piece.name:<34}{piece.label:<12}{first}")
+        lines += [" " * 46 + line for line in rest]
     return "\n".join(lines)
 
 

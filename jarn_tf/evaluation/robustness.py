@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from jarn_tf import attacks, config
+from jarn_tf import attacks, checks, config
+from jarn_tf.files import write_atomically
+from jarn_tf.resume import Parts
 
-ATTACK_NAMES = "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin)"
+#: Attacks with the settings of AutoAttack: function, options, steps (queries of Square).
+_PARAMETER_FREE = {
+    "apgd_ce": (attacks.apgd, {"loss": "cross_entropy"}, 100),
+    "apgd_dlr": (attacks.apgd, {"loss": "dlr"}, 100),
+    "apgd_margin": (attacks.apgd, {"loss": "margin"}, 100),
+    "apgd_t": (attacks.apgd, {"loss": "dlr", "targets": 9}, 100),
+    "fab_t": (attacks.fab, {"targets": 9}, 100),
+    "square": (attacks.square, {}, 5000),
+}
+ATTACK_NAMES = (
+    "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
+    f"{', '.join(_PARAMETER_FREE)}, autoattack"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +38,14 @@ class Attack:
     """A named attack at one radius.
 
     Attributes:
-        name: `"clean"`, `"fgsm"`, or `"pgdK"` or `"pgdK_margin"` for a whole number K of steps.
+        name: `"clean"`; `"fgsm"`; `"pgdK"` or `"pgdK_margin"` for a whole number K of steps;
+            `"apgd_ce"`, `"apgd_dlr"`, `"apgd_margin"`, `"apgd_t"`, `"fab_t"` or `"square"` with the
+            settings of AutoAttack; or `"autoattack"`.
         epsilon: L-infinity radius in pixel units of [0, 1].
-        restarts: Independent runs of PGD.
+        restarts: Independent runs, of all but FGSM and AutoAttack.
         step_size: Step of PGD; None for `attacks.pgd`'s own.
         random_start: Whether PGD starts at a random point of the ball.
-        seed: Seed of the random starts.
+        seed: Seed of everything random.
     """
 
     name: str
@@ -42,9 +60,8 @@ class Attack:
         config.whole("restarts", self.restarts)
         if self.step_size is not None:
             config.positive("step_size", self.step_size)
-        if self.name not in ("clean", "fgsm") and not re.fullmatch(
-            r"pgd[1-9]\d*(_margin)?", self.name
-        ):
+        known = ("clean", "fgsm", "autoattack", *_PARAMETER_FREE)
+        if self.name not in known and not re.fullmatch(r"pgd[1-9]\d*(_margin)?", self.name):
             raise ValueError(f"Unknown attack {self.name!r}. Known: {ATTACK_NAMES}.")
 
     @property
@@ -53,13 +70,16 @@ class Attack:
 
     @property
     def steps(self) -> int:
-        """Gradient steps of one restart."""
+        """Gradient steps of one run; of Square its queries; of AutoAttack those of APGD."""
         if self.is_pgd:
             return int(re.sub(r"\D", "", self.name))
-        return 1 if self.name == "fgsm" else 0
+        if self.name in _PARAMETER_FREE:
+            return _PARAMETER_FREE[self.name][2]
+        return {"clean": 0, "fgsm": 1, "autoattack": 100}[self.name]
 
     @property
     def loss(self) -> str:
+        """What PGD and FGSM climb."""
         return "margin" if self.name.endswith("_margin") else "cross_entropy"
 
     def __call__(
@@ -68,37 +88,50 @@ class Attack:
         images: np.ndarray,
         labels: np.ndarray,
         stop_when_misclassified: bool = False,
+        **resuming: Any,
     ) -> tf.Tensor:
-        """Adversarial images; `stop_when_misclassified` as in `attacks.pgd`."""
+        """Adversarial images.
+
+        Args:
+            classifier, images, labels, stop_when_misclassified: As in `attacks.pgd`.
+            **resuming: `state` and `progress` of `attacks.autoattack`; no other attack takes long.
+        """
+        of = (classifier, images, labels)
         if self.name == "clean":
             return tf.convert_to_tensor(images)
         if self.name == "fgsm":
-            return attacks.fgsm(classifier, images, labels, epsilon=self.epsilon)
+            return attacks.fgsm(*of, epsilon=self.epsilon)
+        if self.name == "autoattack":
+            return attacks.autoattack(*of, epsilon=self.epsilon, seed=self.seed, **resuming)
+        common = {"epsilon": self.epsilon, "restarts": self.restarts, "seed": self.seed}
+        if self.name in _PARAMETER_FREE:
+            function, options, _ = _PARAMETER_FREE[self.name]
+            return function(*of, **common, **options)
         return attacks.pgd(
-            classifier,
-            images,
-            labels,
-            epsilon=self.epsilon,
+            *of,
+            **common,
             step_size=self.step_size,
             steps=self.steps,
-            restarts=self.restarts,
             random_start=self.random_start,
-            seed=self.seed,
             loss=self.loss,
             stop_when_misclassified=stop_when_misclassified,
         )
 
-    def row(self) -> dict:
-        """What identifies the attack in `evaluation.json`."""
+    def row(self, classes: int = 10) -> dict:
+        """What identifies the attack, on so many classes, in `evaluation.json`."""
         row = {"name": self.name, "epsilon": self.epsilon, "steps": self.steps, "restarts": 0}
+        if self.name not in ("clean", "fgsm"):
+            row["restarts"] = 1 if self.name == "autoattack" else self.restarts
         if self.is_pgd:
             row |= {
-                "restarts": self.restarts,
                 "step_size": self.step_size or attacks.default_step_size(self.epsilon, self.steps),
                 "random_start": self.random_start,
             }
-        if self.steps:
+        if self.is_pgd or self.name == "fgsm":
             row["loss"] = self.loss
+        elif self.name.startswith("apgd"):
+            options = _PARAMETER_FREE[self.name][1]
+            row["loss"] = attacks.apgd_loss(options["loss"], options.get("targets", 0), classes)
         return row
 
 
@@ -109,6 +142,8 @@ def robustness(
     list_of_attacks: Sequence[Attack],
     batch_size: int = 500,
     progress: bool = True,
+    parts: Parts | None = None,
+    save_to: pathlib.Path | None = None,
 ) -> list[dict]:
     """Accuracy under each attack, and the worst case over all attacks of one radius.
 
@@ -118,23 +153,38 @@ def robustness(
         labels: Integer labels [n].
         list_of_attacks: The attacks, in order.
         batch_size: Images attacked at a time; bounds the memory used.
-        progress: Whether to draw a progress bar on a terminal.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
+        parts: Keeps what is done, so that the same call continues an interrupted one.
+        save_to: Folder of a file `epsilon_E.npz` for each radius: `images`, for each image the
+            first misclassified one that an attack found, else the image itself; `labels`; `right`,
+            whether it withstands every attack; `broken_by`, the name of the attack that broke it
+            first, `"clean"` where it was misclassified before, `""` where it withstands.
 
     Returns:
         One row for each attack: its name, epsilon, steps, restarts and settings, `accuracy`
         (0 to 1), the share of images still classified right, and `seconds`. Where several attacks
-        share a radius, a row `worst_case` follows: right under every one of them.
+        share a radius, a row `worst_case` follows: right without an attack and under every one.
+
+    Raises:
+        ValueError: Bad images, labels or logits.
     """
+    checks.batches(classifier, images, labels, batch_size)
+    parts = parts or Parts(None, {})
     rows: list[dict] = []
-    right: dict[float, np.ndarray] = {}
-    for attack in list_of_attacks:
-        started = time.perf_counter()
-        survived = _survivors(classifier, images, labels, attack, batch_size, progress)
-        seconds = round(time.perf_counter() - started, 2)
-        rows.append(attack.row() | {"accuracy": float(survived.mean()), "seconds": seconds})
-        radius = attack.row()["epsilon"]
-        right[radius] = right.get(radius, True) & survived
-    for radius, survived in right.items():
+    worst: dict[float, _WorstCase] = {}
+    _, clean, _ = _attacked(classifier, images, labels, Attack("clean", 0.0), batch_size, False)
+    for number, attack in enumerate(list_of_attacks):
+        adversarial, right, seconds = _attacked(
+            classifier, images, labels, attack, batch_size, progress, parts, f"{number}_"
+        )
+        row = attack.row(classifier.output_shape[-1])
+        rows.append(row | {"accuracy": float(right.mean()), "seconds": round(seconds, 2)})
+        if attack.epsilon not in worst:
+            worst[attack.epsilon] = _WorstCase(images, clean)
+        worst[attack.epsilon].add(attack.name, adversarial, right)
+    for old in save_to.glob("epsilon_*.npz") if save_to else ():
+        old.unlink()
+    for radius, case in worst.items():
         same = [row for row in rows if row["epsilon"] == radius]
         if len(same) > 1:
             rows.append(
@@ -143,32 +193,71 @@ def robustness(
                     "epsilon": radius,
                     "steps": max(row["steps"] for row in same),
                     "restarts": max(row["restarts"] for row in same),
-                    "accuracy": float(survived.mean()),
+                    "accuracy": float(case.right.mean()),
                     "seconds": round(sum(row["seconds"] for row in same), 2),
                 }
             )
+        if save_to and radius:
+            case.save(save_to / f"epsilon_{radius:.6g}.npz", labels)
     return rows
 
 
-def _survivors(
+def _attacked(
     classifier: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
     attack: Attack,
     batch_size: int,
     progress: bool,
-) -> np.ndarray:
-    """For each image whether it is still classified right, [n] booleans."""
+    parts: Parts | None = None,
+    prefix: str = "",
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Adversarial images, which of them are still classified right [n], and the seconds taken."""
+    parts = parts or Parts(None, {})
+    adversarial, right = np.empty(images.shape, np.float32), np.empty(len(images), bool)
+    seconds = 0.0
     name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
-    right = np.empty(len(images), bool)
     with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
         for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            seeded = dataclasses.replace(attack, seed=attack.seed + start)
-            adversarial = seeded(classifier, images[part], labels[part], True)
-            right[part] = np.argmax(_logits(classifier, adversarial), axis=-1) == labels[part]
-            bar.update(len(adversarial))
-    return right
+            batch = slice(start, start + batch_size)
+            part = f"{prefix}{attack.name}_{start}"
+
+            def compute(batch=batch, part=part, start=start):
+                started = time.perf_counter()
+                seeded = dataclasses.replace(attack, seed=attack.seed + start)
+                state = parts.folder and parts.folder / part
+                found = seeded(
+                    classifier, images[batch], labels[batch], True, state=state, progress=progress
+                )
+                right = np.argmax(_logits(classifier, found), axis=-1) == labels[batch]
+                seconds = np.float64(time.perf_counter() - started)
+                return {"images": found.numpy(), "right": right, "seconds": seconds}
+
+            found = parts.part(part, compute)
+            adversarial[batch], right[batch] = found["images"], found["right"]
+            seconds += float(found["seconds"])
+            bar.update(len(right[batch]))
+    return adversarial, right, seconds
+
+
+class _WorstCase:
+    """What the attacks of one radius did to each image."""
+
+    def __init__(self, images: np.ndarray, right: np.ndarray):
+        self.images = images.copy()
+        self.right = right.copy()
+        self.broken_by = np.where(right, "", "clean").astype("U32")
+
+    def add(self, name: str, adversarial: np.ndarray, right: np.ndarray) -> None:
+        broken = self.right & ~right
+        self.images[broken] = adversarial[broken]
+        self.broken_by[broken] = name
+        self.right &= right
+
+    def save(self, path: pathlib.Path, labels: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = vars(self) | {"labels": labels}
+        write_atomically(path, lambda temporary: np.savez_compressed(temporary, **content))
 
 
 def only_class(classifier: keras.Model, images: np.ndarray, batch_size: int = 500) -> int | None:

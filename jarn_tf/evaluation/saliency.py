@@ -126,7 +126,9 @@ def _logits_and_jacobians(classifier, images):
         tape.watch(images)
         logits = classifier(images, training=False)
         totals = tf.unstack(tf.reduce_sum(logits, axis=0))
-    return logits, tf.stack([tape.gradient(total, images) for total in totals], axis=1)
+    return logits, tf.stack(
+        [tape.gradient(total, images, unconnected_gradients="zero") for total in totals], axis=1
+    )
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:

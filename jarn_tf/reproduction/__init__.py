@@ -1,4 +1,4 @@
-"""Every table and figure of the paper's experiments, run again."""
+"""Every table and figure of the paper's experiments, run again, and AutoAttack beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from jarn_tf import config
 from jarn_tf.files import write_atomically
 from jarn_tf.reproduction import (
+    autoattack,
     figure2,
     figure3,
     figure4,
@@ -44,8 +45,8 @@ class Experiment:
     draw: Callable[[Setting, dict, pathlib.Path], None] | None = None
 
 
-def _picture_alone(setting: Setting, row: str, column: str) -> None:
-    """What the paper prints beside Figures 3 and 4: no number."""
+def _no_number(setting: Setting, row: str, column: str) -> None:
+    """What the paper prints beside Figures 3 and 4, and of AutoAttack: no number."""
 
 
 _BASELINES = ("standard", "uniform_noise", "jarn")
@@ -90,7 +91,7 @@ EXPERIMENTS = {
         "cifar10",
         ("standard", "fgsm_at", "jarn", "jarn_at", "pgd_at"),
         figure3.cells,
-        _picture_alone,
+        _no_number,
         figure3.draw,
     ),
     "figure4": Experiment(
@@ -98,7 +99,7 @@ EXPERIMENTS = {
         "cifar10",
         ("standard", "pgd_at", "jarn"),
         figure4.cells,
-        _picture_alone,
+        _no_number,
         figure4.draw,
     ),
     "figure5": Experiment(
@@ -108,6 +109,13 @@ EXPERIMENTS = {
         figure5.cells,
         figure5.published,
         figure5.draw,
+    ),
+    "autoattack": Experiment(
+        "AutoAttack: accuracy (%), and whether gradients are masked",
+        "mnist",
+        _SEVEN,
+        autoattack.cells,
+        _no_number,
     ),
 }
 

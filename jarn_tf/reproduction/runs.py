@@ -40,13 +40,18 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     config = setting.config(row, seed, **changes)
     workdir = _workdir(setting, row, seed, changes)
     experiment.refuse_other_config(config, workdir)
-    attacks = [Attack(attack, setting.epsilon) for _, attack in _ATTACKS[setting.dataset]]
+    wanted = list(attacks(setting).values())
     found = experiment.read_evaluation(workdir)
     if found is None:
-        experiment.train(config, workdir, attacks)
-    elif not _is_of(found, attacks, len(dataset(setting).test)):
-        experiment.evaluate(experiment.finished_run(workdir), attacks)
+        experiment.train(config, workdir, wanted)
+    elif not _is_of(found, wanted, len(dataset(setting).test)):
+        experiment.evaluate(experiment.finished_run(workdir), wanted)
     return workdir
+
+
+def attacks(setting: Setting) -> dict[str, Attack]:
+    """Column to attack of the paper's table on the dataset."""
+    return {column: Attack(name, setting.epsilon) for column, name in _ATTACKS[setting.dataset]}
 
 
 def training_cost(setting: Setting, row: str, seed: int, **changes: Any) -> float:
@@ -73,7 +78,8 @@ def cell_per_model(
 
 def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str, Any]:
     result = compute(setting, row, seed)
-    return result | {"notes": collapse_notes(setting, row, seed)}
+    notes = [*result.get("notes", ()), *collapse_notes(setting, row, seed)]
+    return result | {"notes": notes}
 
 
 def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:

@@ -103,7 +103,7 @@ class Setting:
     def identity(self) -> dict[str, Any]:
         """What two results must share to stand in one file; rows and seeds add up in it."""
         names = ("experiment", "dataset", "scale", "preset")
-        runs = [self.config(row, 0).as_dict() | {"data_dir": None} for row in ROWS]
+        runs = [_training(self.config(row, 0)) for row in ROWS]
         return {name: getattr(self, name) for name in names} | {
             "substitute": self.substitute and _digest(pathlib.Path(self.substitute).read_bytes()),
             "digest of the presets": _digest(json.dumps(runs).encode()),
@@ -130,6 +130,12 @@ class Setting:
                 **changes,
             },
         )
+
+
+def _training(run: Config) -> dict[str, Any]:
+    """The settings that the trained weights depend on."""
+    settings = run.as_dict() | {"data_dir": None}
+    return {name: value for name, value in settings.items() if name not in config.WATCHING}
 
 
 def _digest(content: bytes) -> str:

@@ -1,0 +1,310 @@
+"""AutoAttack against its peers: what it finds, and how fast.
+
+1. Robust accuracy of 500 MNIST test images at epsilon 0.3, under each attack of AutoAttack's
+   "standard" alone and under all of them: `attacks` beside the authors' PyTorch code (as the
+   package pyautoattack 0.2.0 has it), which reaches the classifier through the adapter below, and
+   beside ART 1.20.1 where it has the attack. Lower is stronger; differences of an image or two are
+   chance. ART's APGD starts from steps of 2 epsilon here, as published, not from its default 0.1.
+   It looks at its last point alone, so what it misclassified on the way does not count.
+2. Time of "standard" on 200 images, interleaved with the authors' code through the adapter. ART's
+   `AutoAttack` takes minutes and runs once, afterwards, as it comes (five restarts, untargeted, and
+   DeepFool for FAB). Both peers get a compiled classifier and all images in one batch, and PyTorch
+   the one thread with which the adapter was fastest on two cores.
+
+Three classifiers: after standard training, training on uniform noise, and adversarial training,
+each for a few epochs here; or those in the files given:
+
+    python -m benchmarks.autoattack [--without-art] [classifier.keras ...]
+
+Needs MNIST as `data.load` finds it and, beyond requirements.txt,
+
+    pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+    pip install pyautoattack==0.2.0 adversarial-robustness-toolbox==1.20.1 multiprocess==0.70.19
+
+best in an environment of its own, as PyTorch is large (without that index: gigabytes of CUDA).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import sys
+import time
+import types
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import timing
+from jarn_tf import Defense, attacks, data, networks
+
+try:
+    import multiprocess  # noqa: F401  (ART's AutoAttack imports it without declaring it)
+    import pyautoattack
+    import torch
+    from art.attacks import evasion as art
+    from art.estimators.classification import TensorFlowV2Classifier
+    from pyautoattack.fab_tf import FABAttack_TF
+except ImportError as error:
+    sys.exit(f"The module {error.name} is missing. The top of this file says what to install.")
+
+SEED = 0
+EPSILON = 0.3
+AGREEMENT_IMAGES, SPEED_IMAGES, ROUNDS = 500, 200, 3
+TRAINING_BATCH, EPOCHS, ADVERSARIAL_EPOCHS, WARMUP = 128, 1, 4, 0.4
+OURS, TORCH, ART = "jarn_tf", "PyTorch", "ART"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="AutoAttack against its peers.")
+    parser.add_argument("classifiers", nargs="*", help="Keras files; else three are trained")
+    parser.add_argument("--without-art", action="store_true", help="minutes instead of many")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # more of them wait in loops on the cores that TensorFlow needs
+    keras.utils.set_random_seed(SEED)
+    timing.print_circumstances(SEED)
+    peers = "torch", "pyautoattack", "adversarial-robustness-toolbox"
+    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in peers), flush=True)
+    mnist = data.load("mnist")
+    images, labels = mnist.test.floats[:AGREEMENT_IMAGES], mnist.test.labels[:AGREEMENT_IMAGES]
+    classifiers = {path: keras.models.load_model(path) for path in options.classifiers}
+    few = slice(SPEED_IMAGES)
+    for name, classifier in (classifiers or trained_three(mnist.train)).items():
+        print(f"\n{name}")
+        compare_accuracy(classifier, images, labels, not options.without_art)
+        compare_speed(classifier, images[few], labels[few], not options.without_art)
+
+
+def trained_three(split: data.Split) -> dict[str, keras.Model]:
+    """The paper's MNIST classifier, trained for a few epochs in three ways."""
+    steps = ADVERSARIAL_EPOCHS * data.steps_per_epoch(split, TRAINING_BATCH)
+    examples = attacks.AdversarialExamples(EPSILON, warmup_steps=int(WARMUP * steps))
+    return {
+        "Standard training": trained(split, EPOCHS, None),
+        "Uniform noise": trained(split, EPOCHS, attacks.UniformNoise(EPSILON)),
+        "Adversarial training": trained(split, ADVERSARIAL_EPOCHS, examples),
+    }
+
+
+def trained(split: data.Split, epochs: int, perturb: Callable | None) -> keras.Model:
+    defense = Defense(networks.mnist_cnn(), perturb, SEED)
+    defense.compile(keras.optimizers.Adam(1e-3))
+    defense.fit(split.floats, split.labels, TRAINING_BATCH, epochs, verbose=0)
+    return defense.classifier
+
+
+def compare_accuracy(
+    classifier: keras.Model, images: np.ndarray, labels: np.ndarray, with_art: bool
+) -> None:
+    """Part 1, on one classifier."""
+    apgd, square = attacks.apgd, attacks.square
+    rows = (
+        ("APGD-CE", functools.partial(apgd, loss="cross_entropy"), "apgd-ce", apgd_of_art),
+        ("APGD-T", functools.partial(apgd, loss="dlr", targets=9), "apgd-t", None),
+        ("FAB-T", functools.partial(attacks.fab, targets=9), "fab-t", None),
+        ("Square", functools.partial(square, queries=5000), "square", square_of_art),
+        ("AutoAttack", attacks.autoattack, None, None),
+    )
+    what = f"Robust accuracy of {len(images)} images"
+    print(f"\n{what:<66}{OURS:>10}{TORCH:>10}{ART:>10}")
+    print(f"  {'no attack':<64}{accuracy(classifier, images, labels):>10.1%}")
+    for name, attack, name_in_torch, of_art in rows:
+        found = [
+            our_attack(classifier, images, labels, attack),
+            torch_attack(classifier, images, labels, name_in_torch),
+        ]
+        if with_art and of_art:
+            found.append(art_attack(classifier, images, labels, of_art))
+        cells = "".join(f"{accuracy(classifier, one, labels):>10.1%}" for one in found)
+        print(f"  {name:<64}{cells}", flush=True)
+
+
+def compare_speed(
+    classifier: keras.Model, images: np.ndarray, labels: np.ndarray, with_art: bool
+) -> None:
+    """Part 2, on one classifier."""
+    found = {}
+
+    def run(side, attack, *arguments):
+        found[side] = attack(classifier, images, labels, *arguments)
+
+    sides = {
+        OURS: functools.partial(run, OURS, our_attack, attacks.autoattack),
+        TORCH: functools.partial(run, TORCH, torch_attack),
+    }
+    taken = timing.seconds(sides, ROUNDS)
+    if with_art:
+        begin = time.perf_counter(), time.process_time()
+        run(ART, art_attack, autoattack_of_art)
+        end = time.perf_counter(), time.process_time()
+        taken[ART] = np.subtract(end, begin)[:, None]
+
+    print(f"\nAutoAttack on {len(images)} images")
+    for side, adversarial in found.items():
+        right, seconds = accuracy(classifier, adversarial, labels), taken[side][timing.WALL]
+        print(f"  {side:<42}accuracy {right:.1%}, {np.median(seconds):.1f} s")
+    timing.print_head(f"Time of a peer / time of {OURS}")
+    for peer, target in ((TORCH, ">= 3"), (ART, ">= 10")):
+        if peer in taken:
+            timing.print_row(peer, taken[peer], taken[OURS], target)
+
+
+def accuracy(classifier: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    logits = classifier(tf.constant(images), training=False)
+    return float(np.mean(np.argmax(logits, axis=-1) == labels))
+
+
+def our_attack(
+    classifier: keras.Model, images: np.ndarray, labels: np.ndarray, attack: Callable
+) -> np.ndarray:
+    return attack(classifier, images, labels, epsilon=EPSILON, seed=SEED).numpy()
+
+
+def torch_attack(
+    classifier: keras.Model, images: np.ndarray, labels: np.ndarray, name: str | None = None
+) -> np.ndarray:
+    """Images from the authors' AutoAttack: all of "standard", or the attack of this name."""
+    model = adapter(classifier)
+    # The fork has lost the switch to models of TensorFlow, but not the attacks on them.
+    ensemble = pyautoattack.AutoAttack(model, eps=EPSILON, seed=SEED)
+    ensemble.apgd.is_tf_model = ensemble.apgd_targeted.is_tf_model = True
+    ensemble.fab = FABAttack_TF(model, eps=EPSILON, seed=SEED, targeted=True)
+    if name:
+        ensemble.attacks_to_run = [name]
+    adversarial, _ = ensemble.run_standard_evaluation(
+        to_torch(np.moveaxis(images, -1, 1)),
+        torch.tensor(labels, dtype=torch.int64),
+        batch_size=len(images),
+    )
+    return np.moveaxis(adversarial.numpy(), 1, -1)
+
+
+@functools.cache
+def adapter(classifier: keras.Model) -> Adapter:
+    return Adapter(classifier)
+
+
+class Adapter:
+    """A classifier as the authors' code calls models of TensorFlow: PyTorch tensors in and out."""
+
+    def __init__(self, classifier: keras.Model):
+        images = tf.TensorSpec([None, *classifier.input_shape[1:]])
+        classes = tf.TensorSpec([None], tf.int32)
+
+        def with_gradient(loss, images, *classes):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(images)
+                logits = classifier(images, training=False)
+                values = loss(logits, *classes)
+            return logits, values, tape.gradient(values, images)
+
+        def compiled(function, *signature):
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        self._logits = compiled(functools.partial(classifier, training=False), images)
+        self._cross_entropy, self._targeted_dlr, self._lead = (
+            compiled(functools.partial(with_gradient, loss), images, *[classes] * number)
+            for loss, number in ((_cross_entropy, 1), (_targeted_dlr, 2), (_lead, 2))
+        )
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return to_torch(self._logits(_images_to_tf(images)))
+
+    predict = __call__
+
+    def get_logits_loss_grad_xent(self, images, labels):
+        return self._run(self._cross_entropy, images, labels)
+
+    def get_logits_loss_grad_target(self, images, labels, targets):
+        return self._run(self._targeted_dlr, images, labels, targets)
+
+    def get_grad_diff_logits_target(self, images, labels, targets):
+        return self._run(self._lead, images, labels, targets)[1:]
+
+    @staticmethod
+    def _run(function, images, *classes):
+        classes = [tf.constant(one.numpy(), tf.int32) for one in classes]
+        logits, values, gradient = function(_images_to_tf(images), *classes)
+        return to_torch(logits), to_torch(values), to_torch(gradient).permute(0, 3, 1, 2)
+
+
+def _images_to_tf(images):
+    return tf.constant(images.detach().permute(0, 2, 3, 1).numpy())
+
+
+def to_torch(array: np.ndarray | tf.Tensor) -> torch.Tensor:
+    return torch.tensor(np.ascontiguousarray(array))  # a copy: the attacks write into it
+
+
+# Not those of `jarn_tf.losses`: a mistake there has to show.
+def _cross_entropy(logits, labels):
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def _lead(logits, labels, targets):
+    return tf.gather(logits, targets, batch_dims=1) - tf.gather(logits, labels, batch_dims=1)
+
+
+def _targeted_dlr(logits, labels, targets):
+    rising = tf.sort(logits, axis=-1)
+    spread = rising[:, -1] - (rising[:, -3] + rising[:, -4]) / 2
+    return _lead(logits, labels, targets) / (spread + 1e-12)
+
+
+def art_attack(
+    classifier: keras.Model, images: np.ndarray, labels: np.ndarray, attack: Callable
+) -> np.ndarray:
+    """Images from an attack of ART, given as a function of its estimator."""
+    np.random.seed(SEED)
+    one_hot = np.eye(classifier.output_shape[-1], dtype=np.float32)[labels]
+    return attack(art_classifier(classifier)).generate(images, one_hot)
+
+
+def apgd_of_art(estimator: TensorFlowV2Classifier) -> art.AutoProjectedGradientDescent:
+    return art.AutoProjectedGradientDescent(
+        estimator,
+        eps=EPSILON,
+        eps_step=2 * EPSILON,
+        nb_random_init=1,
+        batch_size=AGREEMENT_IMAGES,
+        loss_type="cross_entropy",
+        verbose=False,
+    )
+
+
+def square_of_art(estimator: TensorFlowV2Classifier) -> art.SquareAttack:
+    return art.SquareAttack(
+        estimator, eps=EPSILON, max_iter=5000, batch_size=AGREEMENT_IMAGES, verbose=False
+    )
+
+
+def autoattack_of_art(estimator: TensorFlowV2Classifier) -> art.AutoAttack:
+    ensemble = art.AutoAttack(estimator, eps=EPSILON, batch_size=SPEED_IMAGES)
+    for attack in ensemble.attacks:
+        attack.verbose = False
+    return ensemble
+
+
+def art_classifier(classifier: keras.Model) -> TensorFlowV2Classifier:
+    if not hasattr(tf.keras.losses, "Reduction"):  # gone since Keras 3; APGD still asks for it
+        tf.keras.losses.Reduction = types.SimpleNamespace(NONE="none")
+    shape = classifier.input_shape[1:]
+    logits = tf.function(
+        functools.partial(classifier, training=False),
+        input_signature=[tf.TensorSpec([None, *shape])],
+        autograph=False,
+    )
+    return TensorFlowV2Classifier(
+        lambda images, training=False: logits(tf.cast(images, tf.float32)),
+        nb_classes=classifier.output_shape[-1],
+        input_shape=shape,
+        loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
+        clip_values=(0.0, 1.0),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""APGD, projected gradient descent that chooses its own step size (Croce & Hein, 2020)."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jarn_tf import checks, config, losses
+from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.survivors import attack_survivors
+from jarn_tf.attacks.targets import ranked_wrong_classes
+
+_MOMENTUM = 0.75  # weight of the new step against the last one
+_TOO_FEW = 0.75  # rho: share of steps that have to raise the loss
+
+
+def apgd(
+    classifier: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 100,
+    restarts: int = 1,
+    loss: str = "cross_entropy",
+    targets: int = 0,
+    seed: int = 0,
+) -> tf.Tensor:
+    """Climbs a loss inside the ball with momentum, from steps of 2 epsilon to ever smaller ones.
+
+    At checkpoints (at 22 % of the steps, then at ever shorter intervals) the step of an image is
+    halved and its search goes on from its highest point, if less than 75 % of the steps since the
+    last checkpoint raised the loss, or if neither the step nor the highest loss has changed since.
+    An image is left alone at its first misclassified point.
+
+    The attacks of AutoAttack are `loss="cross_entropy"` (APGD-CE), and `loss="dlr"` with
+    `targets=9` (APGD-T), both of 100 steps and one start.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
+        images: Float images [batch, height, width, channels] in [0, 1].
+        labels: Integer labels [batch] or one-hot rows.
+        epsilon: L-infinity radius in pixel units of [0, 1].
+        steps: Gradient steps of each start.
+        restarts: Random starts, of each target if there are any.
+        loss: `"cross_entropy"`, `"dlr"`, the difference of logits ratio, or `"margin"`. DLR needs
+            three classes, its targeted form four; with fewer the margin is climbed instead.
+        targets: 0, or the number of wrong classes that are aimed at in turn, the likeliest first;
+            at most all of them. Needs `loss="dlr"` or `"margin"`.
+        seed: Seed of the random starts.
+
+    Returns:
+        float32 images within epsilon of `images` and within [0, 1]: the first misclassified point
+        met; where there was none, the image itself.
+
+    Raises:
+        ValueError: Bad images, labels, logits or options.
+
+    Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", ICML 2020, Algorithm 1.
+    """
+    images, labels = checks.batch(classifier, images, labels)
+    config.radius(epsilon)
+    config.whole("steps", steps)
+    config.whole("restarts", restarts)
+    config.whole("targets", targets, least=0)
+    config.one_of("loss", loss, ("dlr", "margin") if targets else config.APGD_LOSSES)
+    loss = apgd_loss(loss, targets, classifier.output_shape[-1])
+    lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
+    aims = [np.zeros(len(images), np.int32)]
+    if targets:
+        aims = ranked_wrong_classes(classifier, images, labels, targets)
+    lengths = tf.constant(_interval_lengths(steps))
+    climb = functools.partial(_climb, classifier, lengths, loss, targets > 0)
+    state = _State.at(images.numpy(), labels.numpy(), lower, upper)
+    for number, aim in enumerate(aims):
+        state.aim[:] = aim
+        for restart in range(restarts):
+            noise = tf.random.stateless_uniform(
+                tf.shape(images), [seed, number * restarts + restart], -1.0, 1.0
+            )
+            noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
+            state.start(project_linf(images + epsilon * noise, (lower, upper)), 2 * epsilon)
+            attack_survivors(climb, state, 1 + steps)
+    return tf.convert_to_tensor(state.adversarial)
+
+
+def apgd_loss(loss: str, targets: int, classes: int) -> str:
+    """The loss that `apgd` climbs: `loss`, but the margin where DLR has too few classes."""
+    return "margin" if loss == "dlr" and classes < (4 if targets else 3) else loss
+
+
+class _State(NamedTuple):
+    """One row an image; z, x_max, f_max and eta of Algorithm 1 by their meaning."""
+
+    points: tf.Tensor
+    previous: tf.Tensor
+    direction: tf.Tensor  # 0 at the start, so that the first step looks at the start itself
+    value: tf.Tensor  # the loss at `points`
+    best: tf.Tensor
+    best_direction: tf.Tensor
+    highest: tf.Tensor  # the loss at `best`
+    step_size: tf.Tensor
+    raised: tf.Tensor  # steps since the last checkpoint that raised the loss
+    checked: tf.Tensor  # `highest` at the last checkpoint
+    halved: tf.Tensor  # whether the last checkpoint halved the step
+    adversarial: tf.Tensor  # the first misclassified point, the image until then
+    fallen: tf.Tensor
+    labels: tf.Tensor
+    aim: tf.Tensor  # the class aimed at
+    lower: tf.Tensor
+    upper: tf.Tensor
+
+    @classmethod
+    def at(cls, images, labels, lower, upper):
+        zeros = np.zeros(len(images), np.float32)
+        pixels = {
+            name: images.copy()
+            for name in ("points", "previous", "direction", "best", "best_direction", "adversarial")
+        }
+        numbers = {
+            name: zeros.copy() for name in ("value", "highest", "step_size", "raised", "checked")
+        }
+        return cls(
+            **pixels,
+            **numbers,
+            halved=np.zeros(len(images), bool),
+            fallen=np.zeros(len(images), bool),
+            labels=labels,
+            aim=np.zeros(len(images), np.int32),
+            lower=lower,
+            upper=upper,
+        )
+
+    def start(self, points, step_size):
+        self.points[:] = self.previous[:] = points
+        self.direction[:] = 0.0
+        self.value[:] = np.inf
+        self.highest[:] = -np.inf
+        self.step_size[:] = step_size
+        self.raised[:] = 0
+        self.halved[:] = True
+
+
+@tf.function(reduce_retracing=True)
+def _climb(classifier, lengths, loss, targeted, state, first, steps):
+    """Algorithm 1, compiled."""
+    for step in tf.range(first, first + steps):
+        bounds = state.lower, state.upper
+        size = state.step_size[:, None, None, None]
+        ahead = project_linf(state.points + size * state.direction, bounds)
+        momentum = tf.where(step > 1, _MOMENTUM, 1.0)
+        points = project_linf(
+            state.points
+            + momentum * (ahead - state.points)
+            + (1 - momentum) * (state.points - state.previous),
+            bounds,
+        )
+        aim = state.aim if targeted else None
+        logits, values, direction = ascent_direction(classifier, points, state.labels, loss, aim)
+
+        found = losses.misclassified(state.labels, logits) & ~state.fallen
+        better = values > state.highest
+        state = state._replace(
+            points=points,
+            previous=state.points,
+            direction=direction,
+            value=values,
+            best=tf.where(better[:, None, None, None], points, state.best),
+            best_direction=tf.where(better[:, None, None, None], direction, state.best_direction),
+            highest=tf.where(better, values, state.highest),
+            raised=state.raised + tf.cast(values > state.value, tf.float32),
+            adversarial=tf.where(found[:, None, None, None], points, state.adversarial),
+            fallen=state.fallen | found,
+        )
+        if lengths[step] > 0:
+            state = _checkpoint(state, tf.cast(lengths[step], tf.float32))
+    return state
+
+
+def _checkpoint(state, length):
+    """Halves the step and goes back to the best point where one of the two conditions holds."""
+    too_few = state.raised <= _TOO_FEW * length
+    stuck = ~state.halved & (state.checked >= state.highest)
+    halve = too_few | stuck
+    back = halve[:, None, None, None]
+    return state._replace(
+        points=tf.where(back, state.best, state.points),
+        direction=tf.where(back, state.best_direction, state.direction),
+        step_size=tf.where(halve, state.step_size / 2, state.step_size),
+        raised=tf.zeros_like(state.raised),
+        checked=state.highest,
+        halved=halve,
+    )
+
+
+def _interval_lengths(steps: int) -> np.ndarray:
+    """For each step, 0 to `steps`, the steps since the last checkpoint if it ends with one, else 0.
+
+    The intervals: 22 % of the steps, then each 3 % shorter, at least 6 % (Section 3).
+    """
+    lengths = np.zeros(1 + steps, np.int32)
+    length, shortest, decrease = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    end = length
+    while end <= steps:
+        lengths[end] = length
+        length = max(length - decrease, shortest)
+        end += length
+    return lengths

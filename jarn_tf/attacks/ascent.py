@@ -1,0 +1,50 @@
+"""The direction of every gradient attack: the sign of a loss's input gradient."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from jarn_tf import losses
+
+
+@tf.function(reduce_retracing=True)
+def ascent_direction(
+    classifier: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    loss: str,
+    targets: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Logits, losses [batch] in inference mode, and the sign of the losses' input gradient.
+
+    Where the classifier has no gradient, as behind a rounding, or one that is not a number, the
+    direction is 0.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits, values = logits_and_loss(classifier, images, labels, loss, targets)
+        total = tf.reduce_sum(values)
+    gradient = tape.gradient(total, images, unconnected_gradients="zero")
+    direction = tf.sign(gradient)
+    return logits, values, tf.where(tf.math.is_nan(direction), 0.0, direction)
+
+
+def logits_and_loss(classifier, images, labels, loss, targets=None):
+    """Logits and losses [batch] in inference mode; `loss` as in `attacks.apgd`.
+
+    With `targets` [batch], the classes aimed at, the targeted form of the loss.
+    """
+    logits = classifier(images, training=False)
+    if targets is None:
+        function = {
+            "cross_entropy": losses.cross_entropy,
+            "margin": losses.margin,
+            "dlr": losses.difference_of_logits_ratio,
+        }[loss]
+        return logits, function(labels, logits)
+    function = {
+        "margin": losses.targeted_margin,
+        "dlr": losses.targeted_difference_of_logits_ratio,
+    }[loss]
+    return logits, function(labels, logits, targets)

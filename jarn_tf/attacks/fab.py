@@ -1,0 +1,191 @@
+"""FAB, the fast adaptive boundary attack, in its targeted form (Croce & Hein, 2020)."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jarn_tf import checks, config, losses
+from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.survivors import attack_survivors
+from jarn_tf.attacks.targets import ranked_wrong_classes
+
+_MOST_TOWARD_IMAGE = 0.1  # alpha_max: largest weight of the image's own projection
+_OVERSHOOT = 1.05  # eta
+_BACKWARD = 0.9  # beta: how far a step back from a misclassified point leaves it
+
+
+def fab(
+    classifier: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 100,
+    restarts: int = 1,
+    targets: int = 9,
+    seed: int = 0,
+) -> tf.Tensor:
+    """Looks for the nearest misclassified point at any distance and keeps those in the ball.
+
+    Each step moves to the boundary between the right class and the one aimed at, as if the logits
+    were linear, and a little toward the image; a misclassified point outside the ball is taken
+    back toward the image. It climbs no loss, so neither scale nor saturation of the logits
+    matters. An image is left alone at its first misclassified point inside the ball; FAB by itself
+    would go on to nearer ones.
+
+    The attack of AutoAttack, FAB-T, has the default options.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
+        images: Float images [batch, height, width, channels] in [0, 1].
+        labels: Integer labels [batch] or one-hot rows.
+        epsilon: L-infinity radius in pixel units of [0, 1].
+        steps: Steps of each start.
+        restarts: Starts for each target: the first at the image, the others at random points
+            within epsilon / 2.
+        targets: Number of wrong classes that are aimed at in turn, the likeliest first; at most
+            all of them.
+        seed: Seed of the random starts.
+
+    Returns:
+        float32 images within epsilon of `images` and within [0, 1]: a misclassified point; where
+        none was found, the image itself.
+
+    Raises:
+        ValueError: Bad images, labels, logits or options.
+
+    Reference: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive
+    boundary attack", ICML 2020, Algorithm 1; targeted as in their "Reliable evaluation", 2020.
+    """
+    images, labels = checks.batch(classifier, images, labels)
+    config.radius(epsilon)
+    config.whole("steps", steps)
+    config.whole("restarts", restarts)
+    config.whole("targets", targets)
+    lower, upper = linf_bounds(images, epsilon)
+    state = _State(
+        points=images.numpy().copy(),
+        adversarial=images.numpy().copy(),
+        fallen=np.zeros(len(images), bool),
+        images=images.numpy(),
+        labels=labels.numpy(),
+        aim=np.zeros(len(images), np.int32),
+        lower=lower.numpy(),
+        upper=upper.numpy(),
+    )
+    search = functools.partial(_search, classifier)
+    for number, aim in enumerate(ranked_wrong_classes(classifier, images, labels, targets)):
+        state.aim[:] = aim
+        for restart in range(restarts):
+            start = images
+            if restart:
+                noise = tf.random.stateless_uniform(
+                    tf.shape(images), [seed, number * restarts + restart], -1.0, 1.0
+                )
+                noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
+                start = project_linf(images + epsilon / 2 * noise, (lower, upper))
+            state.points[:] = start
+            attack_survivors(search, state, steps)
+    return tf.convert_to_tensor(state.adversarial)
+
+
+class _State(NamedTuple):
+    """One row an image."""
+
+    points: tf.Tensor
+    adversarial: tf.Tensor  # a misclassified point in the ball, the image until then
+    fallen: tf.Tensor
+    images: tf.Tensor
+    labels: tf.Tensor
+    aim: tf.Tensor  # the class aimed at
+    lower: tf.Tensor
+    upper: tf.Tensor
+
+
+@tf.function(reduce_retracing=True)
+def _search(classifier, state, first, steps):
+    """Algorithm 1 with one class to aim at, compiled."""
+    del first  # every step is the same
+    images = state.images
+    for _ in tf.range(steps):
+        points = state.points
+        lead, normal = _boundary(classifier, points, state.labels, state.aim)
+        # The hyperplane where the linearised logits are equal: normal * x = offset.
+        offset = tf.reduce_sum(normal * points, axis=(1, 2, 3)) - lead
+        both = project_on_hyperplane(
+            tf.concat([points, images], axis=0),
+            tf.tile(normal, [2, 1, 1, 1]),
+            tf.tile(offset, [2]),
+        )
+        from_point, from_image = tf.split(both, 2)
+        length = tf.reduce_max(tf.abs(both), axis=(1, 2, 3), keepdims=True)
+        here, there = tf.split(tf.maximum(length, 1e-8), 2)
+        weight = tf.minimum(here / (here + there), _MOST_TOWARD_IMAGE)
+        points = (1 - weight) * (points + _OVERSHOOT * from_point) + weight * (
+            images + _OVERSHOOT * from_image
+        )
+        points = tf.clip_by_value(points, 0.0, 1.0)
+
+        wrong = losses.misclassified(state.labels, classifier(points, training=False))
+        inside = tf.reduce_all((points >= state.lower) & (points <= state.upper), axis=(1, 2, 3))
+        found = wrong & inside & ~state.fallen
+        nearer = images + _BACKWARD * (points - images)
+        state = state._replace(
+            points=tf.where(wrong[:, None, None, None], nearer, points),
+            adversarial=tf.where(found[:, None, None, None], points, state.adversarial),
+            fallen=state.fallen | found,
+        )
+    return state
+
+
+def _boundary(classifier, points, labels, aim):
+    """The lead [batch] of the class aimed at over the right one, and its gradient."""
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        lead = losses.targeted_margin(labels, classifier(points, training=False), aim)
+        total = tf.reduce_sum(lead)
+    return lead, tape.gradient(total, points, unconnected_gradients="zero")
+
+
+def project_on_hyperplane(points: tf.Tensor, normal: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """The smallest steps, in L-infinity, from points in [0, 1] onto a hyperplane within [0, 1].
+
+    The smallest radius r such that moving every pixel by r against its deviation, or as far as
+    [0, 1] allows, makes up for the deviation normal * x - offset. What a radius makes up for is
+    concave and piecewise linear in r, so that Newton's method from 0 meets the solution from below
+    in finitely many steps.
+
+    Args:
+        points: Images [batch, height, width, channels] in [0, 1].
+        normal: Normal vectors, of that shape.
+        offset: The hyperplanes are normal * x = offset, [batch].
+
+    Returns:
+        Steps of that shape. Where the hyperplane does not meet [0, 1], the steps to the nearest
+        corner.
+    """
+    axes = (1, 2, 3)
+    deviation = tf.reduce_sum(normal * points, axis=axes, keepdims=True)
+    deviation -= offset[:, None, None, None]
+    toward = -tf.sign(deviation) * tf.sign(normal)
+    room = tf.where(toward > 0, 1 - points, points)
+    rate = tf.abs(normal)
+    # Beyond the largest room nothing is gained; rounding must not let the search run on.
+    most = tf.reduce_max(tf.where(toward != 0, room, 0.0), axis=axes, keepdims=True)
+    radius, going = tf.zeros_like(deviation), tf.constant(True)
+    while going:
+        free = tf.where(room > radius, rate, 0.0)
+        missing = tf.abs(deviation) - tf.reduce_sum(
+            rate * tf.minimum(room, radius), axis=axes, keepdims=True
+        )
+        slope = tf.reduce_sum(free, axis=axes, keepdims=True)
+        next_radius = tf.where(slope > 0, radius + tf.maximum(missing, 0.0) / slope, most)
+        next_radius = tf.where(missing > 0, tf.minimum(next_radius, most), radius)
+        going = tf.reduce_any(next_radius > radius * (1 + 1e-6))
+        radius = next_radius
+    return toward * tf.minimum(room, radius)

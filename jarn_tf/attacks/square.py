@@ -1,0 +1,139 @@
+"""The Square attack, a random search without gradients (Andriushchenko et al., 2020)."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jarn_tf import checks, config, losses
+from jarn_tf.attacks.linf import linf_bounds
+from jarn_tf.attacks.survivors import attack_survivors
+
+_FIRST_SHARE = 0.8  # p: share of the image that the first square covers
+#: Of 10,000 queries, those after which the share of the square is halved.
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+def square(
+    classifier: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    epsilon: float,
+    queries: int = 5000,
+    restarts: int = 1,
+    seed: int = 0,
+) -> tf.Tensor:
+    """Sets random squares of the image to the faces of the ball and keeps what raises the margin.
+
+    It starts at random vertical stripes. It sees nothing of the classifier but its logits, so no
+    property of the gradients can mislead it. An image is left alone at its first misclassified
+    point.
+
+    The attack of AutoAttack has the default options.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
+        images: Float images [batch, height, width, channels] in [0, 1].
+        labels: Integer labels [batch] or one-hot rows.
+        epsilon: L-infinity radius in pixel units of [0, 1].
+        queries: Points tried in each run; the squares shrink in proportion to them.
+        restarts: Independent runs.
+        seed: Seed of stripes and squares.
+
+    Returns:
+        float32 images within epsilon of `images` and within [0, 1]: a misclassified point; where
+        none was found, the image itself.
+
+    Raises:
+        ValueError: Bad images, labels, logits or options.
+
+    Reference: Andriushchenko et al., "Square Attack", ECCV 2020, Algorithms 1 and 2; p = 0.8 and
+    the schedule as in AutoAttack (Croce & Hein, 2020).
+    """
+    images, labels = checks.batch(classifier, images, labels)
+    config.radius(epsilon)
+    config.whole("queries", queries)
+    config.whole("restarts", restarts)
+    lower, upper = linf_bounds(images, epsilon)
+    n, height, width, channels = images.shape
+    state = _State(
+        points=images.numpy().copy(),
+        highest=np.zeros(n, np.float32),
+        adversarial=images.numpy().copy(),
+        fallen=np.zeros(n, bool),
+        labels=labels.numpy(),
+        lower=lower.numpy(),
+        upper=upper.numpy(),
+    )
+    sides = tf.constant(_sides(queries, height, width))
+    for restart in range(restarts):
+        seeds = tf.random.experimental.stateless_split([seed, restart], 2)
+        stripes = tf.random.stateless_uniform([n, 1, width, channels], seeds[0], -1.0, 1.0)
+        state.points[:] = tf.where(stripes > 0, upper, lower)
+        state.highest[:] = -np.inf
+        search = functools.partial(_search, classifier, sides, seeds[1])
+        attack_survivors(search, state, queries)
+    return tf.convert_to_tensor(state.adversarial)
+
+
+class _State(NamedTuple):
+    """One row an image."""
+
+    points: tf.Tensor  # the best so far
+    highest: tf.Tensor  # the margin there
+    adversarial: tf.Tensor  # a misclassified point, the image until then
+    fallen: tf.Tensor
+    labels: tf.Tensor
+    lower: tf.Tensor
+    upper: tf.Tensor
+
+
+@tf.function(reduce_retracing=True)
+def _search(classifier, sides, seed, state, first, queries):
+    """Algorithms 1 and 2, compiled."""
+    for query in tf.range(first, first + queries):
+        candidates = _with_square(state, sides[query], [seed[0], seed[1] + query])
+        logits = classifier(candidates, training=False)
+        margins = losses.margin(state.labels, logits)
+        found = losses.misclassified(state.labels, logits) & ~state.fallen
+        better = (margins > state.highest)[:, None, None, None]
+        state = state._replace(
+            points=tf.where(better, candidates, state.points),
+            highest=tf.maximum(margins, state.highest),
+            adversarial=tf.where(found[:, None, None, None], candidates, state.adversarial),
+            fallen=state.fallen | found,
+        )
+    return state
+
+
+def _with_square(state, side, seed):
+    """Each image with one square, at a random place, moved to a face of the ball."""
+    n, height, width, channels = tf.unstack(tf.shape(state.points))
+    drawn = tf.random.stateless_uniform([n, 2 + channels], seed)
+    row, column = (
+        tf.cast(drawn[:, axis, None] * tf.cast(size - side + 1, tf.float32), tf.int32)
+        for axis, size in ((0, height), (1, width))
+    )
+    rows, columns = tf.range(height)[None], tf.range(width)[None]
+    inside = ((rows >= row) & (rows < row + side))[:, :, None, None] & (
+        (columns >= column) & (columns < column + side)
+    )[:, None, :, None]
+    face = tf.where(drawn[:, None, None, 2:] < 0.5, state.lower, state.upper)
+    return tf.where(inside, face, state.points)
+
+
+def _sides(queries: int, height: int, width: int) -> np.ndarray:
+    """Side of the square of each query in pixels; 0 at the first, which looks at the start."""
+    share = np.full(queries, _FIRST_SHARE)
+    scaled = np.arange(queries) * 10_000 // queries
+    for halving in _HALVINGS:
+        share[scaled > halving] /= 2
+    sides = np.maximum(np.round(np.sqrt(share * height * width)), 1)
+    return np.minimum(np.where(np.arange(queries) > 0, sides, 0), min(height, width)).astype(
+        np.int32
+    )

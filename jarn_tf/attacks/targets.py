@@ -1,0 +1,22 @@
+"""Which classes targeted attacks aim at."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jarn_tf import losses
+
+
+def ranked_wrong_classes(
+    classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, number: int
+) -> np.ndarray:
+    """The likeliest wrong classes of each image, [number, batch] int32, by their logits.
+
+    At most all wrong classes.
+    """
+    logits = classifier(images, training=False)
+    wrong = tf.where(losses.one_hot(labels, logits) > 0.5, -np.inf, logits)
+    ranked = tf.argsort(wrong, axis=-1, direction="DESCENDING")[:, :-1]
+    return np.transpose(ranked[:, :number])

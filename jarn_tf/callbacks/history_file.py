@@ -1,0 +1,49 @@
+"""`history.csv`, which survives resuming and columns that come later."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+
+import keras
+
+from jarn_tf.files import write_atomically
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Keeps `history.csv`: one row an epoch, Keras's names, an empty cell where there is no value.
+
+    Keras's own `CSVLogger` fixes the columns at the first epoch, before the adversarial losses
+    exist, and repeats rows when a run resumes.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = self._rows_before(epoch)
+        rows.append({"epoch": epoch, **{name: float(v) for name, v in (logs or {}).items()}})
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+
+        def write(path):
+            with open(path, "w", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_atomically(self.path, write)
+
+    def _rows_before(self, epoch: int) -> list[dict]:
+        if epoch == 0 or not self.path.exists():
+            return []
+        with open(self.path, newline="") as file:
+            return [
+                {name: value for name, value in row.items() if value != ""}
+                for row in csv.DictReader(file)
+                if int(row["epoch"]) < epoch
+            ]

@@ -1,0 +1,224 @@
+"""What the masking verdict is judged from: attacks and probes of one classifier, image by image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from jarn_tf import attacks
+from jarn_tf.evaluation.masking.substitute import distilled_substitute
+from jarn_tf.jacobian import input_jacobian
+from jarn_tf.resume import Parts
+
+_BATCH = 500
+_QUERIES = 1000
+_REPETITIONS = 5
+
+#: Names of the attacks in `Measurements.withstands`.
+NOISE = "uniform noise"
+FGSM = "FGSM"
+FEW_STEPS = "PGD-10"
+PGD = "PGD-40"
+MANY_STEPS = "PGD-100, 3 restarts"
+MARGIN = "PGD-40 margin"
+RESCALED = "PGD-40, logits rescaled"
+SQUARE = f"Square, {_QUERIES} queries"
+TRANSFER = "transfer from a substitute"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """One value an image, unless said otherwise.
+
+    Attributes:
+        clean: Whether it is classified right.
+        withstands: (attack, radius) to whether it is classified right without and under the attack.
+        epsilon: The radius that robustness is claimed for.
+        gradient: Largest magnitude in the input gradient of the loss, at a random point.
+        temperature: What the logits are divided by in `RESCALED`; one number.
+        repeated: Largest difference between the logits of the same input in several calls, over
+            the largest logit.
+        alone: The same between an image alone and in a batch.
+        predicted: The class it is taken for.
+        changed: Names of variables that change when the classifier answers in inference mode, such
+            as moving averages and the states of random layers.
+    """
+
+    clean: np.ndarray
+    withstands: dict[tuple[str, float], np.ndarray]
+    epsilon: float
+    gradient: np.ndarray
+    temperature: float
+    repeated: np.ndarray
+    alone: np.ndarray
+    predicted: np.ndarray
+    changed: list[str]
+
+    def accuracy(self, attack: str, radius: float | None = None) -> float:
+        """Share of images that withstand an attack, at epsilon unless told."""
+        return float(self.of(attack, radius).mean())
+
+    def of(self, attack: str, radius: float | None = None) -> np.ndarray:
+        """Which images withstand an attack, at epsilon unless told."""
+        return self.withstands[attack, self.epsilon if radius is None else radius]
+
+    def accuracies(self) -> dict[str, dict[float, float]]:
+        """Name of an attack to radius to accuracy."""
+        curves: dict[str, dict[float, float]] = {}
+        for (attack, radius), right in sorted(self.withstands.items(), key=lambda item: item[0][1]):
+            curve = curves.setdefault(attack, {0.0: float(self.clean.mean())})
+            curve[radius] = float(right.mean())
+        return curves
+
+
+def radii(epsilon: float) -> list[float]:
+    """The radii of the curves: quarters of epsilon, half of what remains to 1, and 1."""
+    return sorted({epsilon / 4, epsilon / 2, 3 * epsilon / 4, epsilon, (epsilon + 1) / 2, 1.0})
+
+
+def measure(
+    classifier: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilon: float,
+    seed: int,
+    progress: bool,
+    parts: Parts,
+) -> Measurements:
+    """Attacks and probes the classifier; arguments as in `masking_verdict`."""
+    logits = _logits(classifier, images)
+    predicted = np.argmax(logits, axis=-1)
+    clean = predicted == labels
+    top = np.sort(logits, axis=-1)
+    temperature = max(float(np.median(top[:, -1] - top[:, -2])), 1e-30)
+    rescaled = keras.Sequential(
+        [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(1 / temperature)]
+    )
+    substitute = _Lazily(lambda: distilled_substitute(classifier, images, epsilon, seed))
+
+    def noise(images, labels, radius, seed):
+        drawn = tf.random.stateless_uniform(images.shape, [seed, 0], -radius, radius)
+        return attacks.project_linf(images + drawn, attacks.linf_bounds(images, radius))
+
+    def pgd(steps, target=classifier, restarts=1, loss="cross_entropy"):
+        return lambda images, labels, radius, seed: attacks.pgd(
+            target, images, labels, epsilon=radius, steps=steps, restarts=restarts, loss=loss,
+            seed=seed, stop_when_misclassified=True,
+        )  # fmt: skip
+
+    curves = {
+        NOISE: noise,
+        FGSM: lambda images, labels, radius, seed: attacks.fgsm(
+            classifier, images, labels, epsilon=radius
+        ),
+        PGD: pgd(40),
+        MARGIN: pgd(40, loss="margin"),
+        SQUARE: lambda images, labels, radius, seed: attacks.square(
+            classifier, images, labels, epsilon=radius, queries=_QUERIES, seed=seed
+        ),
+    }
+    at_epsilon = {
+        FEW_STEPS: pgd(10),
+        MANY_STEPS: pgd(100, restarts=3),
+        RESCALED: pgd(40, rescaled),
+        TRANSFER: lambda images, labels, radius, seed: attacks.pgd(
+            substitute(), images, labels, epsilon=radius, steps=40, seed=seed
+        ),
+    }
+    runs = [(name, attack, radius) for name, attack in curves.items() for radius in radii(epsilon)]
+    runs += [(name, attack, epsilon) for name, attack in at_epsilon.items()]
+    withstands = {}
+    for name, attack, radius in tqdm.tqdm(
+        runs, desc="verdict", disable=None if progress else True, leave=False
+    ):
+        withstands[name, radius] = parts.part(
+            f"verdict_{name}_{radius:.9g}".replace(" ", "_").replace(",", ""),
+            lambda attack=attack, radius=radius: {
+                "right": clean & _right(classifier, images, labels, attack, radius, seed)
+            },
+        )["right"]
+    return Measurements(
+        clean,
+        withstands,
+        epsilon,
+        _gradient_sizes(classifier, noise(images, labels, epsilon, seed), labels),
+        temperature,
+        _repeated(classifier, images, logits),
+        _alone(classifier, images, logits),
+        predicted,
+        changed_by_inference(classifier, images),
+    )
+
+
+class _Lazily:
+    """A value that is made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], keras.Model]):
+        self.make = make
+        self.made: keras.Model | None = None
+
+    def __call__(self) -> keras.Model:
+        if self.made is None:
+            self.made = self.make()
+        return self.made
+
+
+def _right(classifier, images, labels, attack, radius, seed) -> np.ndarray:
+    """Which images are classified right under an attack, [n] booleans."""
+    right = np.empty(len(images), bool)
+    for start in range(0, len(images), _BATCH):
+        batch = slice(start, start + _BATCH)
+        adversarial = attack(images[batch], labels[batch], radius, seed + start)
+        right[batch] = np.argmax(_logits(classifier, adversarial), axis=-1) == labels[batch]
+    return right
+
+
+def _logits(classifier, images) -> np.ndarray:
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    return np.concatenate([_call(classifier, tf.convert_to_tensor(b)).numpy() for b in batches])
+
+
+@tf.function(reduce_retracing=True)
+def _call(classifier, images):
+    return classifier(images, training=False)
+
+
+def _gradient_sizes(classifier, images, labels) -> np.ndarray:
+    sizes = []
+    for start in range(0, len(images), _BATCH):
+        batch = slice(start, start + _BATCH)
+        jacobians = input_jacobian(classifier, images[batch], labels[batch]).numpy()
+        sizes.append(np.abs(jacobians).max(axis=(1, 2, 3)))
+    return np.concatenate(sizes)
+
+
+def _repeated(classifier, images, logits) -> np.ndarray:
+    again = [_logits(classifier, images) for _ in range(_REPETITIONS)]
+    return np.max([_difference(logits, other) for other in again], axis=0)
+
+
+def _alone(classifier, images, logits) -> np.ndarray:
+    """Of at most 32 images; each is a call of its own."""
+    few = images[:32]
+    alone = np.concatenate([_logits(classifier, few[i : i + 1]) for i in range(len(few))])
+    return _difference(logits[: len(few)], alone)
+
+
+def _difference(logits, other) -> np.ndarray:
+    largest = np.maximum(np.abs(logits).max(axis=-1), np.finfo(np.float32).tiny)
+    return np.abs(logits - other).max(axis=-1) / largest
+
+
+def changed_by_inference(classifier: keras.Model, images: np.ndarray) -> list[str]:
+    """Names of the variables that differ after the classifier has answered in inference mode."""
+    trainable = {id(variable) for variable in classifier.trainable_variables}
+    rest = [variable for variable in classifier.variables if id(variable) not in trainable]
+    before = [np.array(variable) for variable in rest]
+    _logits(classifier, images)
+    pairs = zip(rest, before)
+    return sorted(v.path for v, old in pairs if not np.array_equal(np.array(v), old))

@@ -1,0 +1,89 @@
+"""The masking verdict: can the figures of gradient attacks on this classifier be believed?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from jarn_tf import checks, config
+from jarn_tf.evaluation.masking.evidence import JUDGES, UNDECIDED, Evidence, most_serious
+from jarn_tf.evaluation.masking.measurements import measure
+from jarn_tf.resume import Parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What `masking_verdict` finds.
+
+    Attributes:
+        label: `"masked"`: at least one piece of evidence says so; gradient attacks overstate the
+            robustness. `"not masked"`: all of them say so. `"undecided"`: none says masked, but not
+            all are clear.
+        evidence: The pieces of evidence.
+        epsilon: The radius, in pixel units of [0, 1].
+        examples: Number of images.
+        accuracies: Name of an attack to radius to accuracy, 0 to 1.
+    """
+
+    label: str
+    evidence: tuple[Evidence, ...]
+    epsilon: float
+    examples: int
+    accuracies: dict[str, dict[float, float]]
+
+    def as_dict(self) -> dict:
+        """As JSON values; radii as text with all digits."""
+        accuracies = {
+            name: {repr(radius): value for radius, value in curve.items()}
+            for name, curve in self.accuracies.items()
+        }
+        return dataclasses.asdict(self) | {"accuracies": accuracies}
+
+
+def masking_verdict(
+    classifier: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    seed: int = 0,
+    progress: bool = False,
+    parts: Parts | None = None,
+) -> Verdict:
+    """Judges whether a classifier masks its gradients.
+
+    Where gradients are masked, attacks that follow them fail although there are adversarial
+    images: the classifier looks robust and is not. One that falls under every attack masks nothing.
+    The tests are those of Athalye et al., "Obfuscated gradients give a false sense of security"
+    (ICML 2018), Carlini et al., "On evaluating adversarial robustness" (2019), and Tramer et al.,
+    "On adaptive attacks to adversarial example defenses" (NeurIPS 2020).
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
+        images: Float images [n, height, width, channels] in [0, 1]. 200 to 500 are enough; with
+            a few the verdict is `"undecided"`.
+        labels: Integer labels [n] or one-hot rows.
+        epsilon: L-infinity radius that robustness is claimed for, in pixel units, above 0.
+        seed: Seed of everything random.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
+        parts: Keeps what is done, so that the same call continues an interrupted one.
+
+    Returns:
+        The verdict with its evidence.
+
+    Raises:
+        ValueError: Bad images, labels, logits or epsilon.
+    """
+    config.radius(epsilon)
+    config.positive("epsilon", epsilon)
+    images, labels = np.asarray(images), np.asarray(labels)
+    checks.batches(classifier, images, labels, batch_size=500)
+    images = images.astype(np.float32)
+    labels = np.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+    found = measure(classifier, images, labels, epsilon, seed, progress, parts or Parts(None, {}))
+    evidence = tuple(judge(found) for judge in JUDGES)
+    enough, *tests = (piece.label for piece in evidence)
+    label = UNDECIDED if enough == UNDECIDED else most_serious(*tests)
+    return Verdict(label, evidence, epsilon, len(images), found.accuracies())

@@ -1,0 +1,97 @@
+"""Finished parts of a long computation on disk, so that it can be interrupted and continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from jarn_tf.files import write_atomically, write_json
+
+
+class Parts:
+    """Finished parts, bound to what they are parts of.
+
+    Args:
+        folder: Where the parts are kept; made with the first of them. None keeps nothing.
+        identity: What the computation depends on, as JSON values.
+
+    Raises:
+        ValueError: The folder holds parts of a computation of another identity.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None, identity: dict[str, Any]):
+        self.folder = None if folder is None else pathlib.Path(folder)
+        self.identity = json.loads(json.dumps(identity))
+        if self.folder is None or not any(self.folder.glob("*.npz")):
+            return
+        try:
+            there = dict(json.loads((self.folder / "identity.json").read_text()))
+        except (OSError, TypeError, ValueError):
+            there = {}
+        changed = [
+            f"{name} (there {_short(there.get(name))}, now {_short(self.identity.get(name))})"
+            for name in self.identity | there
+            if self.identity.get(name) != there.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds the unfinished evaluation of something else. Different: "
+                f"{', '.join(changed)}. Run that evaluation to its end, or delete the folder."
+            )
+
+    def part(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict:
+        """The arrays of a part: read if it is finished and readable, else computed and kept."""
+        if self.folder is None:
+            return compute()
+        path = self.folder / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                return dict(found)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            print(f"{path} cannot be read ({error}); computing it again.")
+        arrays = compute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not any(self.folder.glob("*.npz")):
+            write_json(self.folder / "identity.json", self.identity)
+        write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+        return arrays
+
+    def discard(self) -> None:
+        """Removes the folder, once the whole is kept elsewhere."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:50]}..."
+
+
+def digest_of_arrays(*arrays: np.ndarray) -> str:
+    """SHA-256 of types, shapes and values."""
+    digest = hashlib.sha256()
+    for array in map(np.ascontiguousarray, arrays):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_model(model: keras.Model) -> str:
+    """SHA-256 of a model's layers, as far as Keras can describe them, and of its weights."""
+    try:
+        layers = json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True, default=str)
+    except (NotImplementedError, TypeError, ValueError):
+        layers = type(model).__name__
+    weights = digest_of_arrays(*[np.asarray(weight) for weight in model.weights])
+    return hashlib.sha256((layers + weights).encode()).hexdigest()
