@@ -1,6 +1,7 @@
 """Attacks a trained classifier: `python -m launch.evaluate --workdir=runs/mnist_jarn_recommended`.
 
-Or a classifier of your own: `--model=FILE.keras --dataset=mnist --output=DIR`.
+Or a classifier of your own: `--model=FILE.keras --dataset=mnist --output=DIR`. `--verdict` judges
+whether its gradients are masked. An interrupted evaluation is continued by the same command.
 """
 
 from __future__ import annotations
