@@ -8,10 +8,10 @@ train: .venv/installed
 	$(BIN)/python -m launch.train
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n auto -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

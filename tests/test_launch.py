@@ -114,8 +114,8 @@ def test_a_verdict_from_the_command_line(digits_classifier, tmp_path):
         "--dataset=digits",
         f"--output={tmp_path / 'out'}",
         "--attacks=apgd_ce,apgd_dlr,apgd_margin,apgd_t,fab_t,square,autoattack",
-        "--epsilon=0.05,0.1",
-        "--examples=30",
+        "--epsilon=8/255,0.1",
+        "--examples=15",
         "--verdict",
     )
     assert done.returncode == 0, done.stderr
@@ -131,7 +131,7 @@ def test_a_verdict_from_the_command_line(digits_classifier, tmp_path):
         assert piece["name"] in done.stdout
     assert (out / "figures" / "verdict.png").read_bytes()[:4] == b"\x89PNG"
     assert {p.name for p in (out / "adversarial").iterdir()} == {
-        "epsilon_0.05.npz", "epsilon_0.1.npz",
+        "epsilon_0.0313725.npz", "epsilon_0.1.npz",
     }  # fmt: skip
     assert not (out / "evaluation_state").exists()
 
