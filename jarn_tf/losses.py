@@ -42,13 +42,20 @@ def misclassified(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Which images [batch] count as broken by an attack.
 
     A lead of the wrong class within rounding does not count: other batch sizes round otherwise, and
-    the image has to be misclassified again when it is classified from disk. Equal logits count if
-    the class that is taken then, the first, is wrong.
+    the image has to be misclassified again when it is classified from disk. Rounding is judged by
+    the two logits that are compared and by the median of all, so that a class that is ruled out by
+    a huge negative logit plays no part. Equal logits count if the class that is taken then, the
+    first, is wrong.
     """
-    taken_for = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    wrong = taken_for != tf.argmax(one_hot(labels, logits), axis=-1, output_type=tf.int32)
-    lead = margin(labels, logits)
-    return wrong & ((lead > 1e-5 * tf.reduce_max(tf.abs(logits), axis=-1)) | (lead == 0))
+    target = one_hot(labels, logits)
+    taken_for = tf.argmax(logits, axis=-1)
+    right = tf.reduce_sum(target * logits, axis=-1)
+    largest = tf.reduce_max(logits, axis=-1)
+    half = logits.shape[-1] // 2 + 1
+    median = tf.math.top_k(tf.abs(logits), half).values[:, -1]
+    rounding = 1e-6 * (tf.abs(right) + tf.abs(largest) + median)
+    lead = largest - right
+    return (taken_for != tf.argmax(target, axis=-1)) & ((lead > rounding) | (lead == 0))
 
 
 def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -48,10 +48,12 @@ class Parts:
                 f"{', '.join(changed)}. Run that evaluation to its end, or delete the folder."
             )
 
-    def part(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict:
+    def part(
+        self, name: str, compute: Callable[..., dict[str, np.ndarray]], *arguments: Any
+    ) -> dict[str, np.ndarray]:
         """The arrays of a part: read if it is finished and readable, else computed and kept."""
         if self.folder is None:
-            return compute()
+            return compute(*arguments)
         path = self.folder / f"{name}.npz"
         try:
             with np.load(path, allow_pickle=False) as found:
@@ -60,7 +62,7 @@ class Parts:
             pass
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             print(f"{path} cannot be read ({error}); computing it again.")
-        arrays = compute()
+        arrays = compute(*arguments)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not any(self.folder.glob("*.npz")):
             write_json(self.folder / "identity.json", self.identity)

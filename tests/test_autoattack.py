@@ -243,27 +243,25 @@ def test_apgd_is_at_least_as_strong_as_pgd(digits_classifier, digits):
     assert right[0] <= right[1] + 0.01
 
 
-def test_apgd_climbs_higher_than_steps_of_one_size(rng):
-    """The reason for its schedule: a step of 2 epsilon overshoots, halved steps do not."""
-    model, images, labels = linear()
+@pytest.mark.parametrize("epsilon", [0.05, 0.1])
+def test_apgd_breaks_more_than_steps_of_one_size(epsilon):
+    """The reason for its schedule: steps of 2 epsilon overshoot, halved ones do not."""
+    _, images, _ = linear()
+    normal = keras.initializers.RandomNormal
     sharp = keras.Sequential(
         [
             keras.Input(toys.IMAGE_SHAPE),
             keras.layers.Flatten(),
-            keras.layers.Dense(
-                32, "tanh", kernel_initializer=keras.initializers.RandomNormal(0, 3, 1)
-            ),
-            keras.layers.Dense(5, kernel_initializer=keras.initializers.RandomNormal(0, 1, 2)),
+            keras.layers.Dense(32, "tanh", kernel_initializer=normal(0, 10, seed=1)),
+            keras.layers.Dense(5, kernel_initializer=normal(0, 1, seed=2)),
         ]
     )
     labels = predicted(sharp, images)
-    whole = attacks.pgd(
-        sharp, images, labels, epsilon=0.02, step_size=0.04, steps=100, loss="margin",
-        stop_when_misclassified=True,
-    )  # fmt: skip
-    halved = attacks.apgd(sharp, images, labels, epsilon=0.02, loss="margin")
-    right = [(predicted(sharp, found) == labels).sum() for found in (halved, whole)]
-    assert right[0] <= right[1]
+    common = {"epsilon": epsilon, "steps": 100, "loss": "margin"}
+    of_one_size = attacks.pgd(sharp, images, labels, **common, step_size=2 * epsilon)
+    halved = attacks.apgd(sharp, images, labels, **common)
+    right = [(predicted(sharp, found) == labels).sum() for found in (halved, of_one_size)]
+    assert 0 < right[0] < right[1]
 
 
 @pytest.mark.parametrize("targets", [0, 9])
@@ -304,7 +302,7 @@ def test_dlr(rng):
 
 
 def test_a_lead_within_rounding_is_not_misclassified():
-    logits = tf.constant([[1e4, 1e4 + 0.01, 0], [1, 1.1, 0], [1, 0.9, 0], [0, 0, 0], [0, 0, 0]])
+    logits = tf.constant([[1e4, 1e4 + 4e-3, 0], [1, 1.1, 0], [1, 0.9, 0], [0, 0, 0], [0, 0, 0]])
     labels = tf.constant([0, 0, 0, 0, 2])
     assert losses.misclassified(labels, logits).numpy().tolist() == [
         False,
@@ -313,6 +311,41 @@ def test_a_lead_within_rounding_is_not_misclassified():
         False,
         True,
     ]
+
+
+@every_attack
+@pytest.mark.parametrize("what", ["ruled out", "offset"])
+def test_huge_logits_that_play_no_part(attack, what):
+    """A class masked by -1e9, or 1e4 added to every logit, makes a model no more robust."""
+    model, images, labels = linear()
+    kernel, bias = model.get_weights()
+    if what == "offset":
+        bias = bias + 1e4
+    else:
+        kernel = np.concatenate([kernel, np.zeros((PIXELS, 1), np.float32)], axis=1)
+        bias = np.append(bias, -1e9)
+    changed = toys.linear_classifier(kernel, bias.astype(np.float32))
+    epsilon = float(distances_to_other_classes(model, images, labels).min(axis=1).max()) * 1.3
+    adversarial = attack(changed, images, labels, epsilon=epsilon)
+    assert (predicted(changed, adversarial) != labels).mean() > 0.9
+
+
+@every_attack
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16", "mixed_bfloat16"])
+def test_classifiers_of_other_precision(attack, dtype):
+    model, images, labels = linear()
+    other = keras.Sequential(
+        [
+            keras.Input(toys.IMAGE_SHAPE),
+            keras.layers.Flatten(dtype=dtype),
+            keras.layers.Dense(5, dtype=dtype),
+        ]
+    )
+    other.set_weights(model.get_weights())
+    labels = predicted(other, images)
+    adversarial = attack(other, images, labels, epsilon=0.3)
+    in_ball(images, adversarial, 0.3)
+    assert (predicted(other, adversarial) != labels).mean() > 0.8
 
 
 # FAB

@@ -35,7 +35,7 @@ def logits_and_loss(classifier, images, labels, loss, targets=None):
 
     With `targets` [batch], the classes aimed at, the targeted form of the loss.
     """
-    logits = classifier(images, training=False)
+    logits = logits_of(classifier, images)
     if targets is None:
         function = {
             "cross_entropy": losses.cross_entropy,
@@ -48,3 +48,8 @@ def logits_and_loss(classifier, images, labels, loss, targets=None):
         "dlr": losses.targeted_difference_of_logits_ratio,
     }[loss]
     return logits, function(labels, logits, targets)
+
+
+def logits_of(classifier: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Logits [batch, classes] in inference mode, float32 whatever the classifier computes in."""
+    return tf.cast(classifier(images, training=False), tf.float32)

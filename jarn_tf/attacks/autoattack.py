@@ -93,28 +93,21 @@ def autoattack(
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         for number, (name, (attack, settings)) in enumerate(members.items()):
-            right = start + np.flatnonzero(
-                _predicted(classifier, adversarial[batch]) == labels[batch]
-            )
-            bar.set_postfix_str(f"{name}, {len(right)} of {len(labels[batch])} withstand")
-
-            def run(attack=attack, settings=settings, number=number, right=right, start=start):
-                if not len(right):
-                    return {"images": adversarial[right]}
-                found = attack(
-                    classifier,
-                    images[right],
-                    labels[right],
-                    epsilon=epsilon,
-                    seed=_seed(seed, start, number),
-                    **settings,
-                )
-                return {"images": found.numpy()}
-
-            adversarial[right] = parts.part(f"{start}_{name}", run)["images"]
-            bar.update(len(labels[batch]))
+            withstand = _predicted(classifier, adversarial[batch]) == labels[batch]
+            left = start + np.flatnonzero(withstand)
+            bar.set_postfix_str(f"{name}, {len(left)} of {len(withstand)} withstand")
+            if len(left):
+                options = {"epsilon": epsilon, "seed": _seed(seed, start, number)} | settings
+                of_left = (classifier, images[left], labels[left])
+                found = parts.part(f"{start}_{name}", _run, attack, of_left, options)
+                adversarial[left] = found["images"]
+            bar.update(len(withstand))
     bar.close()
     return tf.convert_to_tensor(adversarial)
+
+
+def _run(attack: Callable, attacked: tuple, options: dict) -> dict[str, np.ndarray]:
+    return {"images": attack(*attacked, **options).numpy()}
 
 
 def _seed(*of: int) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import checks, config, losses
+from jarn_tf.attacks.ascent import logits_of
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
@@ -131,7 +132,7 @@ def _search(classifier, state, first, steps):
         )
         points = tf.clip_by_value(points, 0.0, 1.0)
 
-        wrong = losses.misclassified(state.labels, classifier(points, training=False))
+        wrong = losses.misclassified(state.labels, logits_of(classifier, points))
         inside = tf.reduce_all((points >= state.lower) & (points <= state.upper), axis=(1, 2, 3))
         found = wrong & inside & ~state.fallen
         nearer = images + _BACKWARD * (points - images)
@@ -147,7 +148,7 @@ def _boundary(classifier, points, labels, aim):
     """The lead [batch] of the class aimed at over the right one, and its gradient."""
     with tf.GradientTape() as tape:
         tape.watch(points)
-        lead = losses.targeted_margin(labels, classifier(points, training=False), aim)
+        lead = losses.targeted_margin(labels, logits_of(classifier, points), aim)
         total = tf.reduce_sum(lead)
     return lead, tape.gradient(total, points, unconnected_gradients="zero")
 

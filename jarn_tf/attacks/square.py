@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import checks, config, losses
+from jarn_tf.attacks.ascent import logits_of
 from jarn_tf.attacks.linf import linf_bounds
 from jarn_tf.attacks.survivors import attack_survivors
 
@@ -98,7 +99,7 @@ def _search(classifier, sides, seed, state, first, queries):
     """Algorithms 1 and 2, compiled."""
     for query in tf.range(first, first + queries):
         candidates = _with_square(state, sides[query], [seed[0], seed[1] + query])
-        logits = classifier(candidates, training=False)
+        logits = logits_of(classifier, candidates)
         margins = losses.margin(state.labels, logits)
         found = losses.misclassified(state.labels, logits) & ~state.fallen
         better = (margins > state.highest)[:, None, None, None]

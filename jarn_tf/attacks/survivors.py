@@ -27,7 +27,7 @@ def attack_survivors(advance: Callable, state: Any, steps: int) -> None:
     left = np.flatnonzero(~state.fallen)
     while len(left) and done < steps:
         rows = _padded(left, len(state.fallen))
-        part = tf.nest.map_structure(lambda array: tf.constant(array[rows]), state)  # noqa: B023
+        part = type(state)(*(tf.constant(array[rows]) for array in state))
         new = advance(part, tf.constant(done), tf.constant(now))
         for array, values in zip(state, new):
             array[rows] = values.numpy()

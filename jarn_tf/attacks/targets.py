@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import losses
+from jarn_tf.attacks.ascent import logits_of
 
 
 def ranked_wrong_classes(
@@ -16,7 +17,7 @@ def ranked_wrong_classes(
 
     At most all wrong classes.
     """
-    logits = classifier(images, training=False)
+    logits = logits_of(classifier, images)
     wrong = tf.where(losses.one_hot(labels, logits) > 0.5, -np.inf, logits)
     ranked = tf.argsort(wrong, axis=-1, direction="DESCENDING")[:, :-1]
     return np.transpose(ranked[:, :number])

@@ -221,23 +221,26 @@ def _attacked(
         for start in range(0, len(images), batch_size):
             batch = slice(start, start + batch_size)
             part = f"{prefix}{attack.name}_{start}"
-
-            def compute(batch=batch, part=part, start=start):
-                started = time.perf_counter()
-                seeded = dataclasses.replace(attack, seed=attack.seed + start)
-                state = parts.folder and parts.folder / part
-                found = seeded(
-                    classifier, images[batch], labels[batch], True, state=state, progress=progress
-                )
-                right = np.argmax(_logits(classifier, found), axis=-1) == labels[batch]
-                seconds = np.float64(time.perf_counter() - started)
-                return {"images": found.numpy(), "right": right, "seconds": seconds}
-
-            found = parts.part(part, compute)
+            found = parts.part(
+                part,
+                _attacked_batch,
+                (classifier, images[batch], labels[batch]),
+                dataclasses.replace(attack, seed=attack.seed + start),
+                {"state": parts.folder and parts.folder / part, "progress": progress},
+            )
             adversarial[batch], right[batch] = found["images"], found["right"]
             seconds += float(found["seconds"])
-            bar.update(len(right[batch]))
+            bar.update(len(found["right"]))
     return adversarial, right, seconds
+
+
+def _attacked_batch(attacked: tuple, attack: Attack, resuming: dict) -> dict[str, np.ndarray]:
+    classifier, _, labels = attacked
+    started = time.perf_counter()
+    found = attack(*attacked, stop_when_misclassified=True, **resuming)
+    right = np.argmax(_logits(classifier, found), axis=-1) == labels
+    seconds = np.float64(time.perf_counter() - started)
+    return {"images": found.numpy(), "right": right, "seconds": seconds}
 
 
 class _WorstCase:

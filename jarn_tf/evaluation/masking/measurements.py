@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import re
 
 import keras
 import numpy as np
@@ -99,7 +100,10 @@ def measure(
     rescaled = keras.Sequential(
         [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(1 / temperature)]
     )
-    substitute = _Lazily(lambda: distilled_substitute(classifier, images, epsilon, seed))
+
+    @functools.cache
+    def substitute():
+        return distilled_substitute(classifier, images, epsilon, seed)
 
     def noise(images, labels, radius, seed):
         drawn = tf.random.stateless_uniform(images.shape, [seed, 0], -radius, radius)
@@ -134,14 +138,11 @@ def measure(
     runs += [(name, attack, epsilon) for name, attack in at_epsilon.items()]
     withstands = {}
     for name, attack, radius in tqdm.tqdm(
-        runs, desc="verdict", disable=None if progress else True, leave=False
+        runs, desc="verdict", leave=False, disable=None if progress else True
     ):
-        withstands[name, radius] = parts.part(
-            f"verdict_{name}_{radius:.9g}".replace(" ", "_").replace(",", ""),
-            lambda attack=attack, radius=radius: {
-                "right": clean & _right(classifier, images, labels, attack, radius, seed)
-            },
-        )["right"]
+        part = re.sub(r"\W+", "_", f"verdict {name} {radius:.9g}")
+        found = parts.part(part, _right, classifier, images, labels, attack, radius, seed)
+        withstands[name, radius] = clean & found["right"]
     return Measurements(
         clean,
         withstands,
@@ -155,27 +156,14 @@ def measure(
     )
 
 
-class _Lazily:
-    """A value that is made when it is first asked for."""
-
-    def __init__(self, make: Callable[[], keras.Model]):
-        self.make = make
-        self.made: keras.Model | None = None
-
-    def __call__(self) -> keras.Model:
-        if self.made is None:
-            self.made = self.make()
-        return self.made
-
-
-def _right(classifier, images, labels, attack, radius, seed) -> np.ndarray:
+def _right(classifier, images, labels, attack, radius, seed) -> dict[str, np.ndarray]:
     """Which images are classified right under an attack, [n] booleans."""
     right = np.empty(len(images), bool)
     for start in range(0, len(images), _BATCH):
         batch = slice(start, start + _BATCH)
         adversarial = attack(images[batch], labels[batch], radius, seed + start)
         right[batch] = np.argmax(_logits(classifier, adversarial), axis=-1) == labels[batch]
-    return right
+    return {"right": right}
 
 
 def _logits(classifier, images) -> np.ndarray:
@@ -210,8 +198,12 @@ def _alone(classifier, images, logits) -> np.ndarray:
 
 
 def _difference(logits, other) -> np.ndarray:
-    largest = np.maximum(np.abs(logits).max(axis=-1), np.finfo(np.float32).tiny)
-    return np.abs(logits - other).max(axis=-1) / largest
+    """The largest difference of a logit that plays a part, over the largest or the median one."""
+    sizes = np.abs(logits)
+    scale = np.maximum(np.abs(logits.max(axis=-1)), np.median(sizes, axis=-1))
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)[:, None]
+    differences = np.where(sizes < 1e4 * scale, np.abs(logits - other), 0)
+    return (differences / scale).max(axis=-1)
 
 
 def changed_by_inference(classifier: keras.Model, images: np.ndarray) -> list[str]:
