@@ -29,12 +29,23 @@ def classifier(model: keras.Model) -> None:
             "classifier must return logits [batch, classes] of at least 2 classes. "
             f"Received a model of outputs {output_shape}."
         )
-    last = getattr(model, "layers", [model])[-1]
-    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in (
-        keras.activations.sigmoid,
-        keras.activations.softmax,
-    ):
+    if _squashes(model):
         raise ValueError(_PROBABILITIES)
+
+
+def _squashes(model: keras.Model) -> bool:
+    """Whether a model ends in a softmax or sigmoid, as far as its graph shows."""
+    try:
+        last = model.outputs[0]._keras_history.operation
+    except (AttributeError, IndexError, TypeError):  # no graph: a subclass
+        return False
+    if isinstance(last, keras.Model):
+        return _squashes(last)
+    squashing = keras.activations.sigmoid, keras.activations.softmax
+    # Layers and operations of Keras have the same names.
+    return type(last).__name__ in ("Softmax", "Sigmoid") or (
+        getattr(last, "activation", None) in squashing
+    )
 
 
 def fits_images(name: str, model: keras.Model, image_shape: tuple, output_shape: tuple) -> None:
@@ -114,6 +125,12 @@ def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.
             f"images and labels differ in number. Received: {images.shape[0]} and "
             f"{labels.shape[0]}."
         )
+    if labels.shape.rank == 2 and not tf.reduce_all(
+        (tf.reduce_max(labels, axis=-1) == 1) & (tf.reduce_sum(tf.abs(labels), axis=-1) == 1)
+    ):
+        raise ValueError(
+            f"labels [batch, {classes}] must be one-hot rows. Received rows without exactly one 1."
+        )
     with as_value_error():
         values(images, labels, classes)
     images = tf.cast(images, tf.float32)
@@ -147,10 +164,12 @@ def logits(model: keras.Model, images: tf.Tensor) -> None:
             "The classifier's logits are not finite for some of the images. No accuracy can be "
             "given. Train it again with a lower learning rate."
         )
-    sums = tf.reduce_sum(outputs, axis=-1)
-    between = tf.reduce_any((outputs > 0) & (outputs < 1))
-    if between and tf.reduce_min(outputs) >= 0 and tf.reduce_all(tf.abs(sums - 1) < 1e-3):
-        raise ValueError(_PROBABILITIES)
+    if tf.reduce_min(outputs) >= 0 and tf.reduce_max(outputs) <= 1:
+        varied = tf.reduce_any(outputs != outputs[:1])  # a constant classifier may well lie there
+        between = tf.reduce_any((outputs > 0) & (outputs < 1))
+        sums = tf.reduce_sum(outputs, axis=-1)
+        if varied or (between and tf.reduce_all(tf.abs(sums - 1) < 1e-3)):
+            raise ValueError(_PROBABILITIES)
 
 
 def require(condition: tf.Tensor, *message: str | tf.Tensor) -> list[tf.Operation]:

@@ -147,11 +147,14 @@ def test_bad_input(attack):
         squashed = keras.Sequential([keras.Input(toys.IMAGE_SHAPE), model, last])
         with pytest.raises(ValueError, match="logits. Received one that returns probabilities"):
             attack(squashed, images, labels % 3, epsilon=0.1)
-    hidden = keras.Sequential(
-        [keras.Input(toys.IMAGE_SHAPE), model, keras.layers.Lambda(tf.nn.softmax)]
-    )
-    with pytest.raises(ValueError, match="logits. Received one that returns probabilities"):
-        attack(hidden, images, labels, epsilon=0.1)
+    inputs = keras.Input(toys.IMAGE_SHAPE)
+    saturated = keras.Model(inputs, keras.ops.softmax(1e4 * model(inputs)))
+    hidden = keras.layers.Lambda(lambda logits: tf.nn.sigmoid(logits), output_shape=(5,))
+    for squashed in (saturated, keras.Sequential([keras.Input(toys.IMAGE_SHAPE), model, hidden])):
+        with pytest.raises(ValueError, match="logits. Received one that returns probabilities"):
+            attack(squashed, images, labels, epsilon=0.1)
+    with pytest.raises(ValueError, match="one-hot rows. Received rows without exactly one 1"):
+        attack(model, images, np.full((len(images), 5), 0.2, np.float32), epsilon=0.1)
     not_finite = toys.linear_classifier(np.full((PIXELS, 5), np.nan, np.float32))
     with pytest.raises(ValueError, match="not finite"):
         attack(not_finite, images, labels, epsilon=0.1)
