@@ -184,12 +184,11 @@ def evaluate(
             "model": digest_of_model(target.classifier),
             "data": digest_of_arrays(dataset.test.images, dataset.test.labels),
             "epsilon": sorted({attack.epsilon for attack in list_of_attacks}),
-            "settings": {
-                "attacks": [dataclasses.asdict(attack) for attack in list_of_attacks],
-                "verdict_epsilon": verdict_epsilon,
-                "seed": seed,
-                "versions": versions(),
-            },
+            "attacks": sorted({attack.name for attack in list_of_attacks}),
+            "verdict_epsilon": verdict_epsilon,
+            "seed": seed,
+            "versions": versions(),
+            "settings": [dataclasses.asdict(attack) for attack in list_of_attacks],
         },
     )
     found = {"dataset": target.dataset} | evaluation.report(

@@ -71,8 +71,11 @@ class Parts:
 
     def discard(self) -> None:
         """Removes the folder, once the whole is kept elsewhere."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder is None:
+            return
+        for part in self.folder.rglob("*.npz"):  # first: without parts the rest binds nobody
+            part.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _short(value: Any) -> str:

@@ -170,7 +170,7 @@ def measured(**changes):
         withstands=withstands,
         epsilon=0.3,
         gradient=np.ones(200),
-        temperature=1.0,
+        median_lead=1.0,
         repeated=np.zeros(200),
         alone=np.full(32, 1e-6),
         predicted=np.arange(200) % 10,

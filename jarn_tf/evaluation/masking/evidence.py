@@ -82,11 +82,11 @@ def _judged(share: float, examples: int) -> str:
     return NOT_MASKED if share <= _TOLERANCE else UNDECIDED
 
 
-def _temperature(found: Measurements) -> Evidence:
+def _scale_of_logits(found: Measurements) -> Evidence:
     """Large logits saturate the softmax, and cross-entropy loses its gradient."""
     piece = _missed_by_pgd("scale of the logits", measurements.RESCALED, found)
-    told = f"{piece.finding} The median lead of the largest logit is {found.temperature:.3g}."
-    values = piece.values | {"median_lead": found.temperature}
+    told = f"{piece.finding} The median lead of the largest logit is {found.median_lead:.3g}."
+    values = piece.values | {"median_lead": found.median_lead}
     return dataclasses.replace(piece, finding=told, values=values)
 
 
@@ -181,7 +181,7 @@ JUDGES = (
     _more_steps,
     _growing_radius,
     _zero_gradients,
-    _temperature,
+    _scale_of_logits,
     _against("uniform noise against white-box", measurements.NOISE),
     _single_step,
     _stochastic,

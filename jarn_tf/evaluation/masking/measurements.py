@@ -19,6 +19,7 @@ from jarn_tf.resume import Parts
 _BATCH = 500
 _QUERIES = 1000
 _REPETITIONS = 5
+_LEAD = 5.0  # median lead of the rescaled logits
 
 #: Names of the attacks in `Measurements.withstands`.
 NOISE = "uniform noise"
@@ -41,7 +42,9 @@ class Measurements:
         withstands: (attack, radius) to whether it is classified right without and under the attack.
         epsilon: The radius that robustness is claimed for.
         gradient: Largest magnitude in the input gradient of the loss, at a random point.
-        temperature: What the logits are divided by in `RESCALED`; one number.
+        median_lead: Median distance of the largest logit to the second; one number. `RESCALED`
+            divides the logits so that it becomes 5: enough for a loss that is about the right
+            class, and far from saturation.
         repeated: Largest difference between the logits of the same input in several calls, over
             the largest logit.
         alone: The same between an image alone and in a batch.
@@ -54,7 +57,7 @@ class Measurements:
     withstands: dict[tuple[str, float], np.ndarray]
     epsilon: float
     gradient: np.ndarray
-    temperature: float
+    median_lead: float
     repeated: np.ndarray
     alone: np.ndarray
     predicted: np.ndarray
@@ -96,9 +99,10 @@ def measure(
     predicted = np.argmax(logits, axis=-1)
     clean = predicted == labels
     top = np.sort(logits, axis=-1)
-    temperature = max(float(np.median(top[:, -1] - top[:, -2])), 1e-30)
+    median_lead = float(np.median(top[:, -1] - top[:, -2]))
+    scale = _LEAD / max(median_lead, 1e-30)
     rescaled = keras.Sequential(
-        [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(1 / temperature)]
+        [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(scale)]
     )
 
     @functools.cache
@@ -148,7 +152,7 @@ def measure(
         withstands,
         epsilon,
         _gradient_sizes(classifier, noise(images, labels, epsilon, seed), labels),
-        temperature,
+        median_lead,
         _repeated(classifier, images, logits),
         _alone(classifier, images, logits),
         predicted,
