@@ -63,9 +63,10 @@ def test_history_of_a_run(run_dir):
 # Robust accuracy
 
 
-def test_robust_accuracy_every_n_epochs():
+@pytest.mark.parametrize("model", [Defense(toys.classifier()), toys.classifier()])
+def test_robust_accuracy_every_n_epochs(model):
+    """Of a `Defense` and of a plain Keras classifier."""
     images, labels = toys.batch(20)
-    model = Defense(toys.classifier())
     attack = Attack("fgsm", 0.05)
     callback = callbacks.RobustAccuracy(images, labels, attack, every=2)
     callback.set_model(model)
@@ -74,8 +75,9 @@ def test_robust_accuracy_every_n_epochs():
         logs = {}
         callback.on_epoch_end(epoch, logs)
         found.append(logs)
-    adversarial = attack(model.classifier, images, labels)
-    right = (model.classifier(adversarial).numpy().argmax(axis=1) == labels).mean()
+    classifier = toys.classifier()  # of the same seed
+    adversarial = attack(classifier, images, labels)
+    right = (classifier(adversarial).numpy().argmax(axis=1) == labels).mean()
     expected = {"val_robust_accuracy": pytest.approx(right)}
     assert found == [{}, expected, {}, expected]
 

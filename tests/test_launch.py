@@ -131,7 +131,7 @@ def test_a_verdict_from_the_command_line(digits_classifier, tmp_path):
         assert piece["name"] in done.stdout
     assert (out / "figures" / "verdict.png").read_bytes()[:4] == b"\x89PNG"
     assert {p.name for p in (out / "adversarial").iterdir()} == {
-        "epsilon_0.0313725.npz", "epsilon_0.1.npz",
+        f"epsilon_{8 / 255}.npz", "epsilon_0.1.npz",
     }  # fmt: skip
     assert not (out / "evaluation_state").exists()
 

@@ -69,6 +69,7 @@ def autoattack(
     """
     config.one_of("version", version, tuple(VERSIONS))
     config.radius(epsilon)
+    config.whole("seed", seed, least=0)
     config.whole("batch_size", batch_size)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size)

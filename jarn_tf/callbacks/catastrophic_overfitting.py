@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jarn_tf.callbacks.classifier import classifier_of
 from jarn_tf.callbacks.one_warning import OneWarning
 from jarn_tf.callbacks.robust_accuracy import RobustAccuracy
 from jarn_tf.evaluation import Attack, robustness
@@ -52,7 +53,7 @@ class CatastrophicOverfittingWarning(OneWarning):
         attacked = self.robust_accuracy
         clean, fgsm = (
             robustness(
-                self.model.classifier,
+                classifier_of(self.model),
                 attacked.images,
                 attacked.labels,
                 [Attack(name, attacked.attack.epsilon)],

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from jarn_tf import config
+from jarn_tf.callbacks.classifier import classifier_of
 from jarn_tf.evaluation import Attack, robustness
 from jarn_tf.files import write_atomically, write_json
 
@@ -64,7 +65,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         if logs is None or (epoch + 1) % self.every:
             return
         (row,) = robustness(
-            self.model.classifier, self.images, self.labels, [self.attack], progress=False
+            classifier_of(self.model), self.images, self.labels, [self.attack], progress=False
         )
         logs["val_robust_accuracy"] = row["accuracy"]
         if self.keep_best is not None and row["accuracy"] > self._best:
@@ -73,7 +74,7 @@ class RobustAccuracy(keras.callbacks.Callback):
     def _keep(self, epoch: int, accuracy: float) -> None:
         # The classifier first: stopped between the two files, training finds a lower accuracy
         # there when it resumes before this epoch, and keeps the epoch again.
-        write_atomically(self.keep_best, self.model.classifier.save)
+        write_atomically(self.keep_best, classifier_of(self.model).save)
         note = {"epoch": epoch, "val_robust_accuracy": accuracy} | self._attack()
         write_json(self.keep_best.with_suffix(".json"), note)
         self._best = accuracy

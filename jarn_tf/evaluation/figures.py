@@ -102,14 +102,20 @@ def verdict_figure(
     figure = matplotlib.figure.Figure((8.4, 4.6), dpi=110)
     axis = figure.subplots()
     axis.axvline(epsilon, color="0.75", linestyle="--", linewidth=1)
-    for number, (name, curve) in enumerate(accuracies.items()):
-        radii = sorted(curve)
-        if len(radii) > 2:
-            axis.plot(radii, [100 * curve[r] for r in radii], marker="o", markersize=4, label=name)
-        else:
-            axis.plot(
-                radii[-1:], [100 * curve[radii[-1]]], "xvs+"[number % 4], markersize=7, label=name
-            )
+    curves = {name: curve for name, curve in accuracies.items() if len(curve) > 2}
+    for number, (name, curve) in enumerate(curves.items()):
+        # Later lines are thinner, so that equal ones do not hide one another.
+        values = [100 * value for value in curve.values()]
+        width = 1 + 0.3 * (len(curves) - number)
+        style = ("-", "--", "-.", ":")[number % 4]
+        axis.plot(list(curve), values, style, marker="o", markersize=4, linewidth=width, label=name)
+    for number, name in enumerate(name for name in accuracies if name not in curves):
+        radius, value = list(accuracies[name].items())[-1]
+        axis.plot(radius, 100 * value, "xvs+"[number % 4], markersize=7, label=name)
+    axis.set_xscale("function", functions=(np.sqrt, np.square))  # small radii matter as much
+    ticks = sorted({radius for curve in curves.values() for radius in curve})
+    axis.set_xticks(ticks, [f"{radius:.3g}" for radius in ticks], rotation=45)
+    axis.set_xlim(0, 1.02)
     axis.set_xlabel("epsilon (L-infinity, pixels in [0, 1])")
     axis.set_ylabel("accuracy [%]")
     axis.set_ylim(-3, 103)

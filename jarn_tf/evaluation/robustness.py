@@ -15,17 +15,14 @@ import tensorflow as tf
 import tqdm
 
 from jarn_tf import attacks, checks, config
+from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import Parts
 
-#: Attacks with the settings of AutoAttack: function, options, steps (queries of Square).
-_PARAMETER_FREE = {
-    "apgd_ce": (attacks.apgd, {"loss": "cross_entropy"}, 100),
-    "apgd_dlr": (attacks.apgd, {"loss": "dlr"}, 100),
-    "apgd_margin": (attacks.apgd, {"loss": "margin"}, 100),
-    "apgd_t": (attacks.apgd, {"loss": "dlr", "targets": 9}, 100),
-    "fab_t": (attacks.fab, {"targets": 9}, 100),
-    "square": (attacks.square, {}, 5000),
+#: Attacks with the settings of AutoAttack: function and options.
+_PARAMETER_FREE = VERSIONS["standard"] | {
+    "apgd_dlr": (attacks.apgd, {"loss": "dlr"}),
+    "apgd_margin": (attacks.apgd, {"loss": "margin"}),
 }
 ATTACK_NAMES = (
     "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
@@ -58,6 +55,7 @@ class Attack:
     def __post_init__(self):
         config.radius(self.epsilon)
         config.whole("restarts", self.restarts)
+        config.whole("seed", self.seed, least=0)
         if self.step_size is not None:
             config.positive("step_size", self.step_size)
         known = ("clean", "fgsm", "autoattack", *_PARAMETER_FREE)
@@ -74,13 +72,19 @@ class Attack:
         if self.is_pgd:
             return int(re.sub(r"\D", "", self.name))
         if self.name in _PARAMETER_FREE:
-            return _PARAMETER_FREE[self.name][2]
+            return self._options.get("queries", 100)
         return {"clean": 0, "fgsm": 1, "autoattack": 100}[self.name]
 
     @property
-    def loss(self) -> str:
-        """What PGD and FGSM climb."""
-        return "margin" if self.name.endswith("_margin") else "cross_entropy"
+    def loss(self) -> str | None:
+        """What FGSM, PGD and APGD climb; None for the other attacks."""
+        if self.is_pgd:
+            return "margin" if self.name.endswith("_margin") else "cross_entropy"
+        return "cross_entropy" if self.name == "fgsm" else self._options.get("loss")
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return _PARAMETER_FREE[self.name][1] if self.name in _PARAMETER_FREE else {}
 
     def __call__(
         self,
@@ -105,8 +109,7 @@ class Attack:
             return attacks.autoattack(*of, epsilon=self.epsilon, seed=self.seed, **resuming)
         common = {"epsilon": self.epsilon, "restarts": self.restarts, "seed": self.seed}
         if self.name in _PARAMETER_FREE:
-            function, options, _ = _PARAMETER_FREE[self.name]
-            return function(*of, **common, **options)
+            return _PARAMETER_FREE[self.name][0](*of, **common, **self._options)
         return attacks.pgd(
             *of,
             **common,
@@ -127,11 +130,9 @@ class Attack:
                 "step_size": self.step_size or attacks.default_step_size(self.epsilon, self.steps),
                 "random_start": self.random_start,
             }
-        if self.is_pgd or self.name == "fgsm":
-            row["loss"] = self.loss
-        elif self.name.startswith("apgd"):
-            options = _PARAMETER_FREE[self.name][1]
-            row["loss"] = attacks.apgd_loss(options["loss"], options.get("targets", 0), classes)
+        if self.loss:
+            targets = self._options.get("targets", 0)
+            row["loss"] = attacks.apgd_loss(self.loss, targets, classes)
         return row
 
 
@@ -198,7 +199,7 @@ def robustness(
                 }
             )
         if save_to and radius:
-            case.save(save_to / f"epsilon_{radius:.6g}.npz", labels)
+            case.save(save_to / f"epsilon_{radius!r}.npz", labels)
     return rows
 
 

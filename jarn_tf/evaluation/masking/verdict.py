@@ -78,6 +78,7 @@ def masking_verdict(
     """
     config.radius(epsilon)
     config.positive("epsilon", epsilon)
+    config.whole("seed", seed, least=0)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size=500)
     images = images.astype(np.float32)
