@@ -151,7 +151,7 @@ def robustness(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or one-hot rows.
         list_of_attacks: The attacks, in order.
         batch_size: Images attacked at a time; bounds the memory used.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
@@ -170,6 +170,7 @@ def robustness(
         ValueError: Bad images, labels or logits.
     """
     checks.batches(classifier, images, labels, batch_size)
+    labels = np.argmax(labels, axis=-1) if np.ndim(labels) == 2 else labels
     parts = parts or Parts(None, {})
     rows: list[dict] = []
     worst: dict[float, _WorstCase] = {}

@@ -100,7 +100,7 @@ def measure(
     clean = predicted == labels
     top = np.sort(logits, axis=-1)
     median_lead = float(np.median(top[:, -1] - top[:, -2]))
-    scale = _LEAD / max(median_lead, 1e-30)
+    scale = _LEAD / max(median_lead, 1e-6 * float(np.median(np.abs(logits))), 1e-30)
     rescaled = keras.Sequential(
         [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(scale)]
     )

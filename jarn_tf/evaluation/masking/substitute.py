@@ -35,7 +35,8 @@ def distilled_substitute(
     noisy = np.clip(noisy + rng.uniform(-radius, radius, noisy.shape), 0, 1).astype(np.float32)
     logits = classifier.predict(noisy, batch_size=500, verbose=0)
     lead = np.diff(np.sort(logits, axis=-1)[:, -2:], axis=-1)
-    temperature = max(float(np.median(lead)) / 2, 1e-30)
+    least = 1e-6 * float(np.median(np.abs(logits)))  # where all are equal
+    temperature = max(float(np.median(lead)) / 2, least, 1e-30)
     targets = keras.ops.convert_to_numpy(keras.ops.softmax(logits / temperature))
 
     layers = [keras.Input(images.shape[1:])]

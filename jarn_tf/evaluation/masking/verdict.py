@@ -56,6 +56,7 @@ def masking_verdict(
 
     Where gradients are masked, attacks that follow them fail although there are adversarial
     images: the classifier looks robust and is not. One that falls under every attack masks nothing.
+    What a gradient attack overstates by less than 10 % of the images is not called masking.
     The tests are those of Athalye et al., "Obfuscated gradients give a false sense of security"
     (ICML 2018), Carlini et al., "On evaluating adversarial robustness" (2019), and Tramer et al.,
     "On adaptive attacks to adversarial example defenses" (NeurIPS 2020).
