@@ -107,3 +107,16 @@ def test_text_of_a_constant_classifier_calls_the_distance_infinite():
     text = evaluation.report_text(evaluation.report(collapsed(0), images, labels, ATTACKS))
     (line,) = [line for line in text.splitlines() if "rho" in line]
     assert line.split()[-1] == "infinite"
+
+
+@pytest.mark.parametrize("classes, told", [(2, 3), (3, 2), (4, 0)])
+def test_what_is_run_in_place_of_dlr_is_said(classes, told):
+    """DLR needs three classes, its targeted form, in AutoAttack too, four."""
+    model = toys.classifier(classes=classes)
+    images, labels = toys.batch(4, classes=classes)
+    attacks = [Attack(name, 0.01) for name in ("apgd_ce", "apgd_dlr", "apgd_t", "autoattack")]
+    found = evaluation.report(model, images, labels, attacks)
+    assert evaluation.report_text(found).count("Note: the margin is climbed") == told
+    losses = {row["name"]: row.get("loss") for row in found["attacks"]}
+    assert losses["apgd_dlr"] == ("dlr" if classes >= 3 else "margin")
+    assert losses["apgd_t"] == ("dlr" if classes >= 4 else "margin")

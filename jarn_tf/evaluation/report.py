@@ -66,6 +66,8 @@ def report_text(found: dict) -> str:
             f"{row['name']:<18}{epsilon:>10}{restarts:>10}{row['accuracy']:>10.2%}"
             f"{row['seconds']:>10.1f}"
         )
+        if "instead" in row:
+            lines.append(f"  Note: {row['instead']}.")
     lines += ["", "Saliency"]
     lines += [f"{name:<44}{value}" for name, value in _saliency_lines(found["saliency"])]
     if found["collapsed_to_class"] is not None:

@@ -133,6 +133,12 @@ class Attack:
         if self.loss:
             targets = self._options.get("targets", 0)
             row["loss"] = attacks.apgd_loss(self.loss, targets, classes)
+        few = {"apgd_dlr": 3, "apgd_t": 4, "autoattack": 4}.get(self.name, 0)
+        if classes < few:
+            row["instead"] = (
+                f"the margin is climbed, as {'DLR' if few == 3 else 'the DLR of APGD-T'} needs "
+                f"{few} classes and there are {classes}"
+            )
         return row
 
 
