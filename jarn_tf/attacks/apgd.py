@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from jarn_tf import checks, config, losses
 from jarn_tf.attacks.ascent import ascent_direction
-from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.linf import linf_bounds, project_linf, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
 
@@ -81,11 +81,8 @@ def apgd(
     for number, aim in enumerate(aims):
         state.aim[:] = aim
         for restart in range(restarts):
-            noise = tf.random.stateless_uniform(
-                tf.shape(images), [seed, number * restarts + restart], -1.0, 1.0
-            )
-            noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
-            state.start(project_linf(images + epsilon * noise, (lower, upper)), 2 * epsilon)
+            drawn = (seed, number * restarts + restart)
+            state.start(random_point(images, epsilon, (lower, upper), drawn), 2 * epsilon)
             attack_survivors(climb, state, 1 + steps)
     return tf.convert_to_tensor(state.adversarial)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from jarn_tf import checks, config, losses
 from jarn_tf.attacks.ascent import logits_of
-from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.linf import linf_bounds, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
 
@@ -83,14 +83,10 @@ def fab(
     for number, aim in enumerate(ranked_wrong_classes(classifier, images, labels, targets)):
         state.aim[:] = aim
         for restart in range(restarts):
-            start = images
-            if restart:
-                noise = tf.random.stateless_uniform(
-                    tf.shape(images), [seed, number * restarts + restart], -1.0, 1.0
-                )
-                noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
-                start = project_linf(images + epsilon / 2 * noise, (lower, upper))
-            state.points[:] = start
+            drawn = (seed, number * restarts + restart)
+            state.points[:] = (
+                random_point(images, epsilon / 2, (lower, upper), drawn) if restart else images
+            )
             attack_survivors(search, state, steps)
     return tf.convert_to_tensor(state.adversarial)
 

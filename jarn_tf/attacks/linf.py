@@ -31,3 +31,18 @@ def linf_bounds(images: tf.Tensor, epsilon: float | tf.Tensor) -> tuple[tf.Tenso
 def project_linf(candidates: tf.Tensor, bounds: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
     """Proj of Eq. 4: the nearest images within the bounds of `linf_bounds`."""
     return tf.clip_by_value(candidates, *bounds)
+
+
+def random_point(
+    images: tf.Tensor,
+    radius: float,
+    bounds: tuple[tf.Tensor, tf.Tensor],
+    seed: tuple[int, int],
+) -> tf.Tensor:
+    """Uniform noise, scaled so that its largest value in each image is `radius`, then projected.
+
+    The random starts of Croce & Hein (2020).
+    """
+    noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
+    noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
+    return project_linf(images + radius * noise, bounds)
