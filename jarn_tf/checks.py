@@ -167,8 +167,9 @@ def logits(model: keras.Model, images: tf.Tensor) -> None:
     if tf.reduce_min(outputs) >= 0 and tf.reduce_max(outputs) <= 1:
         varied = tf.reduce_any(outputs != outputs[:1])  # a constant classifier may well lie there
         between = tf.reduce_any((outputs > 0) & (outputs < 1))
-        sums = tf.reduce_sum(outputs, axis=-1)
-        if varied or (between and tf.reduce_all(tf.abs(sums - 1) < 1e-3)):
+        distributions = tf.reduce_all(tf.abs(tf.reduce_sum(outputs, axis=-1) - 1) < 1e-3)
+        # Of a few images small logits can lie there by chance.
+        if (distributions and (varied or between)) or (varied and len(images) >= 64):
             raise ValueError(_PROBABILITIES)
 
 

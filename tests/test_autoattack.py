@@ -152,10 +152,14 @@ def test_bad_input(attack):
             attack(squashed, images, labels % 3, epsilon=0.1)
     inputs = keras.Input(toys.IMAGE_SHAPE)
     saturated = keras.Model(inputs, keras.ops.softmax(1e4 * model(inputs)))
-    hidden = keras.layers.Lambda(lambda logits: tf.nn.sigmoid(logits), output_shape=(5,))
-    for squashed in (saturated, keras.Sequential([keras.Input(toys.IMAGE_SHAPE), model, hidden])):
+    hidden = [
+        keras.Sequential([keras.Input(toys.IMAGE_SHAPE), model, keras.layers.Lambda(function)])
+        for function in (tf.nn.softmax, tf.nn.sigmoid)
+    ]
+    many = np.concatenate([images] * 3), np.concatenate([labels] * 3)
+    for squashed in (saturated, *hidden):
         with pytest.raises(ValueError, match="logits. Received one that returns probabilities"):
-            attack(squashed, images, labels, epsilon=0.1)
+            attack(squashed, *many, epsilon=0.1)
     with pytest.raises(ValueError, match="one-hot rows. Received rows without exactly one 1"):
         attack(model, images, np.full((len(images), 5), 0.2, np.float32), epsilon=0.1)
     not_finite = toys.linear_classifier(np.full((PIXELS, 5), np.nan, np.float32))
