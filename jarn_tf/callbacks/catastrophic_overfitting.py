@@ -51,16 +51,15 @@ class CatastrophicOverfittingWarning(OneWarning):
         if "val_robust_accuracy" not in logs:
             return None
         attacked = self.robust_accuracy
-        clean, fgsm = (
-            robustness(
-                classifier_of(self.model),
-                attacked.images,
-                attacked.labels,
-                [Attack(name, attacked.attack.epsilon)],
-                progress=False,
-            )[0]["accuracy"]
-            for name in ("clean", "fgsm")
+        single_step = [Attack("clean", 0.0), Attack("fgsm", attacked.attack.epsilon)]
+        rows = robustness(
+            classifier_of(self.model),
+            attacked.images,
+            attacked.labels,
+            single_step,
+            progress=False,
         )
+        clean, fgsm = (row["accuracy"] for row in rows[:2])
         under_pgd = logs["val_robust_accuracy"]
         if fgsm < _FGSM_LEAVES * clean or under_pgd >= _PGD_LEAVES * fgsm:
             return None

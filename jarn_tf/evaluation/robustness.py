@@ -180,16 +180,16 @@ def robustness(
     parts = parts or Parts(None, {})
     rows: list[dict] = []
     worst: dict[float, _WorstCase] = {}
-    _, clean, _ = _attacked(classifier, images, labels, Attack("clean", 0.0), batch_size, False)
+    clean, _ = _attacked(classifier, images, labels, Attack("clean", 0.0), batch_size, False)
     for number, attack in enumerate(list_of_attacks):
-        adversarial, right, seconds = _attacked(
-            classifier, images, labels, attack, batch_size, progress, parts, f"{number}_"
-        )
+        if attack.epsilon not in worst:
+            worst[attack.epsilon] = _WorstCase(clean, images if save_to else None)
+        right, seconds = _attacked(
+            classifier, images, labels, attack, batch_size, progress, parts, f"{number}_",
+            worst[attack.epsilon],
+        )  # fmt: skip
         row = attack.row(classifier.output_shape[-1])
         rows.append(row | {"accuracy": float(right.mean()), "seconds": round(seconds, 2)})
-        if attack.epsilon not in worst:
-            worst[attack.epsilon] = _WorstCase(images, clean)
-        worst[attack.epsilon].add(attack.name, adversarial, right)
     for old in save_to.glob("epsilon_*.npz") if save_to else ():
         old.unlink()
     for radius, case in worst.items():
@@ -219,10 +219,11 @@ def _attacked(
     progress: bool,
     parts: Parts | None = None,
     prefix: str = "",
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Adversarial images, which of them are still classified right [n], and the seconds taken."""
+    worst: _WorstCase | None = None,
+) -> tuple[np.ndarray, float]:
+    """Which images are still classified right [n], and the seconds taken; counted into `worst`."""
     parts = parts or Parts(None, {})
-    adversarial, right = np.empty(images.shape, np.float32), np.empty(len(images), bool)
+    right = np.empty(len(images), bool)
     seconds = 0.0
     name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
     with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
@@ -236,10 +237,12 @@ def _attacked(
                 dataclasses.replace(attack, seed=attack.seed + start),
                 {"state": parts.folder and parts.folder / part, "progress": progress},
             )
-            adversarial[batch], right[batch] = found["images"], found["right"]
+            right[batch] = found["right"]
+            if worst:
+                worst.add(attack.name, batch, found["images"], found["right"])
             seconds += float(found["seconds"])
             bar.update(len(found["right"]))
-    return adversarial, right, seconds
+    return right, seconds
 
 
 def _attacked_batch(attacked: tuple, attack: Attack, resuming: dict) -> dict[str, np.ndarray]:
@@ -254,16 +257,17 @@ def _attacked_batch(attacked: tuple, attack: Attack, resuming: dict) -> dict[str
 class _WorstCase:
     """What the attacks of one radius did to each image."""
 
-    def __init__(self, images: np.ndarray, right: np.ndarray):
-        self.images = images.copy()
+    def __init__(self, right: np.ndarray, images: np.ndarray | None):
         self.right = right.copy()
+        self.images = None if images is None else images.copy()  # only what is saved is kept
         self.broken_by = np.where(right, "", "clean").astype("U32")
 
-    def add(self, name: str, adversarial: np.ndarray, right: np.ndarray) -> None:
-        broken = self.right & ~right
-        self.images[broken] = adversarial[broken]
-        self.broken_by[broken] = name
-        self.right &= right
+    def add(self, name: str, batch: slice, images: np.ndarray, right: np.ndarray) -> None:
+        broken = self.right[batch] & ~right
+        if self.images is not None:
+            self.images[batch][broken] = images[broken]
+        self.broken_by[batch][broken] = name
+        self.right[batch] &= right
 
     def save(self, path: pathlib.Path, labels: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
