@@ -14,6 +14,7 @@ from jarn_tf import checks, config
 from jarn_tf.attacks.apgd import apgd
 from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.square import square
+from jarn_tf.inference import logits_of_all
 from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
 
 #: Name of a version to its attacks with their settings, in order.
@@ -94,7 +95,8 @@ def autoattack(
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         for number, (name, (attack, settings)) in enumerate(members.items()):
-            withstand = _predicted(classifier, adversarial[batch]) == labels[batch]
+            logits = logits_of_all(classifier, adversarial[batch], batch_size)
+            withstand = np.argmax(logits, axis=-1) == labels[batch]
             left = start + np.flatnonzero(withstand)
             bar.set_postfix_str(f"{name}, {len(left)} of {len(withstand)} withstand")
             if len(left):
@@ -114,12 +116,3 @@ def _run(attack: Callable, attacked: tuple, options: dict) -> dict[str, np.ndarr
 def _seed(*of: int) -> int:
     """A seed for one attack on one batch."""
     return int(np.random.SeedSequence(of).generate_state(1)[0]) % 2**31
-
-
-@tf.function(reduce_retracing=True)
-def _logits(classifier, images):
-    return classifier(images, training=False)
-
-
-def _predicted(classifier, images):
-    return np.argmax(_logits(classifier, tf.constant(images)), axis=-1)

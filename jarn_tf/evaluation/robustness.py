@@ -17,6 +17,7 @@ import tqdm
 from jarn_tf import attacks, checks, config
 from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.files import write_atomically
+from jarn_tf.inference import logits_of_all
 from jarn_tf.resume import Parts
 
 #: Attacks with the settings of AutoAttack: function and options.
@@ -249,7 +250,8 @@ def _attacked_batch(attacked: tuple, attack: Attack, resuming: dict) -> dict[str
     classifier, _, labels = attacked
     started = time.perf_counter()
     found = attack(*attacked, stop_when_misclassified=True, **resuming)
-    right = np.argmax(_logits(classifier, found), axis=-1) == labels
+    logits = logits_of_all(classifier, found, batch_size=len(found))
+    right = np.argmax(logits, axis=-1) == labels
     seconds = np.float64(time.perf_counter() - started)
     return {"images": found.numpy(), "right": right, "seconds": seconds}
 
@@ -283,13 +285,5 @@ def only_class(classifier: keras.Model, images: np.ndarray, batch_size: int = 50
         images: Float images [n, height, width, channels] in [0, 1], of several classes.
         batch_size: Images at a time.
     """
-    found: set[int] = set()
-    for start in range(0, len(images), batch_size):
-        logits = _logits(classifier, tf.convert_to_tensor(images[start : start + batch_size]))
-        found |= set(np.argmax(logits, axis=-1).tolist())
-    return found.pop() if len(found) == 1 else None
-
-
-@tf.function(reduce_retracing=True)
-def _logits(classifier, images):
-    return classifier(images, training=False)
+    found = np.unique(np.argmax(logits_of_all(classifier, images, batch_size), axis=-1))
+    return int(found[0]) if len(found) == 1 else None

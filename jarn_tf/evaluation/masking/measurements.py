@@ -13,6 +13,7 @@ import tqdm
 
 from jarn_tf import attacks
 from jarn_tf.evaluation.masking.substitute import distilled_substitute
+from jarn_tf.inference import logits_of_all
 from jarn_tf.jacobian import input_jacobian
 from jarn_tf.resume import Parts
 
@@ -95,7 +96,7 @@ def measure(
     parts: Parts,
 ) -> Measurements:
     """Attacks and probes the classifier; arguments as in `masking_verdict`."""
-    logits = _logits(classifier, images)
+    logits = logits_of_all(classifier, images)
     predicted = np.argmax(logits, axis=-1)
     clean = predicted == labels
     top = np.sort(logits, axis=-1)
@@ -166,18 +167,8 @@ def _right(classifier, images, labels, attack, radius, seed) -> dict[str, np.nda
     for start in range(0, len(images), _BATCH):
         batch = slice(start, start + _BATCH)
         adversarial = attack(images[batch], labels[batch], radius, seed + start)
-        right[batch] = np.argmax(_logits(classifier, adversarial), axis=-1) == labels[batch]
+        right[batch] = np.argmax(logits_of_all(classifier, adversarial), axis=-1) == labels[batch]
     return {"right": right}
-
-
-def _logits(classifier, images) -> np.ndarray:
-    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    return np.concatenate([_call(classifier, tf.convert_to_tensor(b)).numpy() for b in batches])
-
-
-@tf.function(reduce_retracing=True)
-def _call(classifier, images):
-    return classifier(images, training=False)
 
 
 def _gradient_sizes(classifier, images, labels) -> np.ndarray:
@@ -190,14 +181,14 @@ def _gradient_sizes(classifier, images, labels) -> np.ndarray:
 
 
 def _repeated(classifier, images, logits) -> np.ndarray:
-    again = [_logits(classifier, images) for _ in range(_REPETITIONS)]
+    again = [logits_of_all(classifier, images) for _ in range(_REPETITIONS)]
     return np.max([_difference(logits, other) for other in again], axis=0)
 
 
 def _alone(classifier, images, logits) -> np.ndarray:
     """Of at most 32 images; each is a call of its own."""
     few = images[:32]
-    alone = np.concatenate([_logits(classifier, few[i : i + 1]) for i in range(len(few))])
+    alone = np.concatenate([logits_of_all(classifier, few[i : i + 1]) for i in range(len(few))])
     return _difference(logits[: len(few)], alone)
 
 
@@ -215,6 +206,6 @@ def changed_by_inference(classifier: keras.Model, images: np.ndarray) -> list[st
     trainable = {id(variable) for variable in classifier.trainable_variables}
     rest = [variable for variable in classifier.variables if id(variable) not in trainable]
     before = [np.array(variable) for variable in rest]
-    _logits(classifier, images)
+    logits_of_all(classifier, images)
     pairs = zip(rest, before)
     return sorted(v.path for v, old in pairs if not np.array_equal(np.array(v), old))

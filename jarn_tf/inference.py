@@ -1,0 +1,26 @@
+"""A classifier's answers to any number of images."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def logits_of_all(
+    classifier: keras.Model, images: np.ndarray | tf.Tensor, batch_size: int = 500
+) -> np.ndarray:
+    """Logits [n, classes] in inference mode, compiled.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits.
+        images: Float images [n, height, width, channels].
+        batch_size: Images at a time; bounds the memory used.
+    """
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    return np.concatenate([_call(classifier, tf.convert_to_tensor(b)).numpy() for b in batches])
+
+
+@tf.function(reduce_retracing=True)
+def _call(classifier, images):
+    return classifier(images, training=False)
