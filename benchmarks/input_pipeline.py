@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import timing
-from jarn_tf import data, experiment
-from jarn_tf.config import preset
+from jarn_tf import data
+from jarn_tf.runs.builders import build_model
+from jarn_tf.runs.presets import preset
 
 SEED = 0
 EXAMPLES, IMAGE_SHAPE, CLASSES = 54_000, (28, 28, 1), 10
@@ -42,7 +43,7 @@ def main() -> None:
 
     def training(config):
         # A run of 0 steps puts the beginning of JARN's phase at step 0.
-        model = experiment.build_model(config, IMAGE_SHAPE, CLASSES, total_steps=0)
+        model = build_model(config, IMAGE_SHAPE, CLASSES, total_steps=0)
         return lambda: model.fit(trained, shuffle=False, verbose=0)
 
     timing.print_circumstances(SEED)

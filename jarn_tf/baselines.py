@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from jarn_tf import config, losses
+from jarn_tf import arguments, losses
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
@@ -24,6 +24,8 @@ class Penalized(Defense):
         seed: As in `Defense`.
     """
 
+    SETTINGS = (*Defense.SETTINGS, "penalty_weight")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -33,9 +35,13 @@ class Penalized(Defense):
         **kwargs: Any,
     ):
         super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
-        config.not_negative("penalty_weight", penalty_weight)
         self.penalty_weight = penalty_weight
+        Penalized.check_settings(self)
         self.regularizer_metrics = [SeldomMean("penalty")]
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        arguments.not_negative("penalty_weight", self.penalty_weight)
 
     def penalties(
         self, clean: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
@@ -52,9 +58,6 @@ class Penalized(Defense):
         results = super().train_step(data, kind)
         return results | {metric.name: metric.result() for metric in self.regularizer_metrics}
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"penalty_weight": self.penalty_weight}
-
 
 @keras.saving.register_keras_serializable("jarn_tf")
 class InputGradientPenalty(Penalized):
@@ -70,20 +73,23 @@ class InputGradientPenalty(Penalized):
         norm: `"l2"` or `"l1"`.
     """
 
+    SETTINGS = (*Penalized.SETTINGS, "norm")
+
     def __init__(
         self, classifier: keras.Model, penalty_weight: float, norm: str = "l2", **kwargs: Any
     ):
         super().__init__(classifier, penalty_weight, **kwargs)
-        config.one_of("norm", norm, ("l2", "l1"))
         self.norm = norm
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        arguments.one_of("norm", self.norm, ("l2", "l1"))
 
     def penalties(self, clean, images, labels, batch):
         logits, jacobian = logits_and_jacobian(self.classifier, images, labels, training=True)
         sizes = tf.square(jacobian) if self.norm == "l2" else tf.abs(jacobian)
         return logits, tf.reduce_sum(sizes, axis=[1, 2, 3])
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"norm": self.norm}
 
 
 @keras.saving.register_keras_serializable("jarn_tf")
@@ -98,12 +104,18 @@ class LogitJacobianPenalty(Penalized):
         projections: Random directions v an image; 1 in the reference.
     """
 
+    SETTINGS = (*Penalized.SETTINGS, "projections")
+
     def __init__(
         self, classifier: keras.Model, penalty_weight: float, projections: int = 1, **kwargs: Any
     ):
         super().__init__(classifier, penalty_weight, **kwargs)
-        config.whole("projections", projections)
         self.projections = projections
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        arguments.whole("projections", self.projections)
 
     def penalties(self, clean, images, labels, batch):
         with tf.GradientTape(persistent=True) as tape:
@@ -116,9 +128,6 @@ class LogitJacobianPenalty(Penalized):
             for total in totals
         ]
         return logits, logits.shape[-1] / self.projections * tf.add_n(squares)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"projections": self.projections}
 
 
 @keras.saving.register_keras_serializable("jarn_tf")

@@ -15,7 +15,7 @@ import sklearn.datasets
 import sklearn.model_selection
 import tensorflow as tf
 
-from jarn_tf import config
+from jarn_tf import arguments
 
 #: Dataset name to TFDS name, and a host that TFDS downloads it from.
 _TFDS = {
@@ -81,10 +81,10 @@ def load(
         ValueError: An unknown name, a count below 1, or a prepared dataset that is damaged or
             incomplete.
     """
-    config.one_of("dataset", name, config.DATASETS)
+    arguments.one_of("dataset", name, arguments.DATASETS)
     for what, count in (("train_examples", train_examples), ("test_examples", test_examples)):
         if count is not None:
-            config.whole(what, count)
+            arguments.whole(what, count)
     train, test, classes = _digits() if name == "digits" else _tfds(name, data_dir)
     held_out = len(train) // 10
     fitted = Split(train.images[: len(train) - held_out], train.labels[: len(train) - held_out])

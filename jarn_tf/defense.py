@@ -40,6 +40,8 @@ class Defense(keras.Model):
 
     #: Names of the kinds of step, each compiled by itself.
     CLASSIFIER = "classifier"
+    #: Arguments beside the networks, attributes too; a new value takes effect at the next step.
+    SETTINGS: tuple[str, ...] = ("perturb", "seed")
 
     def __init__(
         self,
@@ -54,17 +56,21 @@ class Defense(keras.Model):
             raise ValueError(
                 f"The classifier must compute in float32. Received: {classifier.compute_dtype}."
             )
-        if perturb is not None and not callable(perturb):
-            raise ValueError(
-                "perturb must be a function of (classifier, images, labels, batch) or None. "
-                f"Received: {perturb!r}. For noise give attacks.UniformNoise(epsilon)."
-            )
         self.classifier = classifier
         self.perturb = perturb
         self.seed = seed
+        Defense.check_settings(self)
         #: Metrics of a subclass's regulariser, reported on the steps that it runs on.
         self.regularizer_metrics: list[keras.metrics.Metric] = []
         self.built = True
+
+    def check_settings(self) -> None:
+        """Raises ValueError unless every one of `SETTINGS` has a value that it may have."""
+        if self.perturb is not None and not callable(self.perturb):
+            raise ValueError(
+                "perturb must be a function of (classifier, images, labels, batch) or None. "
+                f"Received: {self.perturb!r}. For noise give attacks.UniformNoise(epsilon)."
+            )
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.classifier(images, training=training)
@@ -213,19 +219,29 @@ class Defense(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         """Compiles each kind of step by itself and picks one on the host before each step.
 
+        They are compiled anew once one of `SETTINGS` has another value.
+
         A condition inside one compiled step is no way out: under `MirroredStrategy` TensorFlow
         refuses an optimizer inside `tf.cond`, and gradients masked to zero would still move the
         optimizer's moments.
         """
         if self.train_function is not None and not force:
             return
-        compiled = functools.cache(
-            lambda kind: self._compiled(functools.partial(self.train_step, kind=kind))
-        )
+        compiled: dict[str, Callable] = {}
+        compiled_with: dict[str, Any] = {}
 
         def train_function(iterator):
-            step = int(tf.convert_to_tensor(self.classifier_optimizer.iterations.value))
-            logs = compiled(self.kind_of_step(step))(iterator)
+            settings = {name: _comparable(getattr(self, name)) for name in self.SETTINGS}
+            if settings != compiled_with:
+                self.check_settings()
+                compiled.clear()
+                compiled_with.update(settings)
+            kind = self.kind_of_step(
+                int(tf.convert_to_tensor(self.classifier_optimizer.iterations.value))
+            )
+            if kind not in compiled:
+                compiled[kind] = self._compiled(functools.partial(self.train_step, kind=kind))
+            logs = compiled[kind](iterator)
             # A regulariser's metrics have no value (NaN) before their first step of an epoch.
             absent = {m.name for m in self.regularizer_metrics if math.isnan(logs.get(m.name, 0))}
             return {name: value for name, value in logs.items() if name not in absent}
@@ -281,11 +297,8 @@ class Defense(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        return {
-            "name": self.name,
-            "classifier": serialize(self.classifier),
-            "perturb": serialize(self.perturb),
-            "seed": self.seed,
+        return {"name": self.name, "classifier": serialize(self.classifier)} | {
+            name: serialize(getattr(self, name)) for name in self.SETTINGS
         }
 
     @classmethod
@@ -303,6 +316,11 @@ class Defense(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+
+
+def _comparable(setting: Any) -> Any:
+    """A value that differs once the setting does, also where its object is changed in place."""
+    return (setting, setting.get_config()) if hasattr(setting, "get_config") else setting
 
 
 def _weighted(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:

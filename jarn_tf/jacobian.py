@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 
 
 def logits_and_jacobian(
@@ -34,7 +34,7 @@ def logits_and_jacobian(
         Logits [batch, classes] and Jacobian, of the shape of `images`. Both are differentiable
         with respect to the classifier's weights under an outer `tf.GradientTape`.
     """
-    config.one_of("jacobian_of", of, config.JACOBIANS)
+    arguments.one_of("jacobian_of", of, arguments.JACOBIANS)
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = classifier(images, training=training)

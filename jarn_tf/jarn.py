@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
@@ -67,6 +67,10 @@ class JARN(Defense):
     ADVERSARIAL = "adversarial"
     ADVERSARIAL_AND_DISCRIMINATOR = "adversarial and discriminator"
     OPTIMIZERS = ("classifier_optimizer", "adaptor_optimizer", "discriminator_optimizer")
+    SETTINGS = (
+        *Defense.SETTINGS, "adversarial_weight", "discriminator_interval", "start_step",
+        "jacobian_of", "standardize", "gan_loss", "real_images",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -88,12 +92,6 @@ class JARN(Defense):
         image_shape = tuple(classifier.input_shape[1:])
         checks.fits_images("adaptor", adaptor, image_shape, image_shape)
         checks.fits_images("discriminator", discriminator, image_shape, (1,))
-        config.not_negative("adversarial_weight", adversarial_weight)
-        config.whole("discriminator_interval", discriminator_interval)
-        config.whole("start_step", start_step, least=0)
-        config.one_of("jacobian_of", jacobian_of, config.JACOBIANS)
-        config.one_of("gan_loss", gan_loss, config.GAN_LOSSES)
-        config.one_of("real_images", real_images, config.REAL_IMAGES)
         self.adaptor = adaptor
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
@@ -103,12 +101,22 @@ class JARN(Defense):
         self.standardize = standardize
         self.gan_loss = gan_loss
         self.real_images = real_images
+        self.check_settings()
         self._couples_images = _normalizes_batches(discriminator)
         self.regularizer_metrics = [
             SeldomMean("adversarial_loss"),
             SeldomMean("discriminator_real_accuracy"),
             SeldomMean("discriminator_adapted_accuracy"),
         ]
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        arguments.not_negative("adversarial_weight", self.adversarial_weight)
+        arguments.whole("discriminator_interval", self.discriminator_interval)
+        arguments.whole("start_step", self.start_step, least=0)
+        arguments.one_of("jacobian_of", self.jacobian_of, arguments.JACOBIANS)
+        arguments.one_of("gan_loss", self.gan_loss, arguments.GAN_LOSSES)
+        arguments.one_of("real_images", self.real_images, arguments.REAL_IMAGES)
 
     def compile(
         self,
@@ -236,13 +244,6 @@ class JARN(Defense):
         return super().get_config() | {
             "adaptor": serialize(self.adaptor),
             "discriminator": serialize(self.discriminator),
-            "adversarial_weight": self.adversarial_weight,
-            "discriminator_interval": self.discriminator_interval,
-            "start_step": self.start_step,
-            "jacobian_of": self.jacobian_of,
-            "standardize": self.standardize,
-            "gan_loss": self.gan_loss,
-            "real_images": self.real_images,
         }
 
 

@@ -1,4 +1,4 @@
-"""Command line: flags to a configuration to one call of `jarn_tf.experiment`."""
+"""Command line: flags to settings to one call of `jarn_tf.runs` or `jarn_tf.reproduction`."""
 
 import os
 import sys

@@ -1,60 +1,65 @@
-"""What the binaries share: radii as flags, errors as one line."""
+"""What the binaries share: flags from declarations, lists as flags, errors as one line."""
 
 from __future__ import annotations
 
 import contextlib
-import fractions
 import logging as standard_logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import flags, logging
 
+from jarn_tf.runs import settings
+from jarn_tf.runs.config import declarations
 
-class RadiusParser(flags.ArgumentParser):
-    """Reads a radius written as 0.3 or as 8/255."""
 
-    syntactic_help = "a number such as 0.3 or 8/255"
+class Parser(flags.ArgumentParser):
+    """An absl parser of a function from text to value; the function raises ValueError."""
 
-    def parse(self, argument: str | float) -> float:
+    def __init__(self, read: Callable[[str], Any], kind: str):
+        self.read = read
+        self.kind = kind
+        self.syntactic_help = kind
+
+    def parse(self, argument: Any) -> Any:
+        return self.read(argument) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return self.kind
+
+
+class Words(flags.EnumParser):
+    """absl's parser of one of some words, with the line that everything else here has."""
+
+    def parse(self, argument: str) -> str:
+        if argument not in self.enum_values:
+            raise ValueError(f"it must be one of {', '.join(self.enum_values)}")
+        return argument
+
+
+def define_setting(name: str, help: str | None = None) -> None:
+    """A flag for a setting of a run, unset unless given; its help unless another is given."""
+    declared = declarations()[name]
+    help = help or declared.help
+    if declared.kind is settings.TRUTH:
+        flags.DEFINE_bool(name, None, help)
+    elif declared.kind.choices:
+        flags.DEFINE(Words(declared.kind.choices), name, None, help)
+    else:
+        flags.DEFINE(Parser(declared.kind.parse, declared.kind.takes), name, None, help)
+
+
+def define_list(name: str, read: Callable[[str], Any], takes: str, help: str) -> None:
+    """A flag of values separated by commas, unset unless given."""
+
+    def read_all(text: str) -> tuple:
         try:
-            return float(argument)
+            return tuple(read(part) for part in text.split(","))
         except ValueError:
-            pass
-        try:
-            return float(fractions.Fraction(argument))
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"{argument!r} is not {self.syntactic_help}") from None
+            raise ValueError(f"{text!r} is not {takes}") from None
 
-    def flag_type(self) -> str:
-        return "radius"
-
-
-class RadiiParser(flags.ArgumentParser):
-    """Reads radii separated by commas."""
-
-    syntactic_help = "numbers such as 0.1,0.3 or 8/255"
-
-    def parse(self, argument: str) -> list[float]:
-        return [RadiusParser().parse(part) for part in argument.split(",")]
-
-    def flag_type(self) -> str:
-        return "radii"
-
-
-class SeedsParser(flags.ArgumentParser):
-    """Reads seeds separated by commas."""
-
-    syntactic_help = "whole numbers such as 0,1,2"
-
-    def parse(self, argument: str) -> tuple[int, ...]:
-        try:
-            return tuple(int(part) for part in argument.split(","))
-        except ValueError:
-            raise ValueError(f"{argument!r} is not {self.syntactic_help}") from None
-
-    def flag_type(self) -> str:
-        return "seeds"
+    flags.DEFINE(Parser(read_all, takes), name, None, help)
 
 
 @contextlib.contextmanager

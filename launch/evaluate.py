@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from absl import app, flags
 
-from jarn_tf import config as config_lib
-from jarn_tf import evaluation, experiment
+from jarn_tf import evaluation
+from jarn_tf.runs import evaluating, settings
 from launch import command
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("workdir", None, "Folder of a finished run.")
 flags.DEFINE_string("model", None, "A .keras file instead: images in [0, 1] to logits.")
-flags.DEFINE_enum("dataset", None, config_lib.DATASETS, "With --model: what to evaluate it on.")
+command.define_setting("dataset", "With --model: what to evaluate it on.")
 flags.DEFINE_string("output", None, "With --model: folder of evaluation.json.")
-flags.DEFINE_string("data_dir", None, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.")
+command.define_setting("data_dir")
 flags.DEFINE_list("attacks", ["fgsm", "pgd40"], f"Names: {evaluation.ATTACK_NAMES}.")
-flags.DEFINE(
-    command.RadiiParser(),
+command.define_list(
     "epsilon",
-    None,
+    settings.RADIUS.parse,
+    "numbers such as 0.1,0.3 or 8/255",
     "One radius or several, pixels being in [0, 1]. Unset: the run's; with --model 0.3 on digits "
     "and mnist, else 8/255.",
 )
@@ -47,9 +47,9 @@ def main(argv: list[str]) -> None:
         if FLAGS.workdir and (FLAGS.model or FLAGS.dataset or FLAGS.output):
             raise ValueError("Name --workdir, or --model, --dataset and --output, not both.")
         if FLAGS.workdir:
-            target = experiment.finished_run(FLAGS.workdir)
+            target = evaluating.finished_run(FLAGS.workdir)
         elif FLAGS.model and FLAGS.dataset and FLAGS.output:
-            target = experiment.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output)
+            target = evaluating.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output)
         else:
             raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
         if not FLAGS.attacks:
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
             for epsilon in radii
             for name in FLAGS.attacks
         ]
-        experiment.evaluate(
+        evaluating.evaluate(
             target,
             attacks,
             FLAGS.examples,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from absl import app, flags
 
-from jarn_tf import config as config_lib
 from jarn_tf import reproduction
 from launch import command
 
@@ -12,24 +11,24 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("experiment", None, f"One of {', '.join(reproduction.EXPERIMENTS)}.")
 flags.DEFINE_string("output", "reproduction", "Folder of results and models; reused if it exists.")
-flags.DEFINE_enum("dataset", None, config_lib.DATASETS, "Unset: the paper's.")
+command.define_setting("dataset", "Unset: the paper's.")
 flags.DEFINE_string(
     "scale",
     "small",
     "full: the paper's setting. small: under an hour on 2 cores, with a reduced Wide-ResNet. "
     "smoke: seconds, tiny data and networks, to see that it runs.",
 )
-flags.DEFINE_enum("preset", "paper", config_lib.PRESETS, "Settings of the models.")
+command.define_setting("preset", "Settings of the models. Unset: paper.")
 flags.DEFINE_list(
     "rows", None, f"Models: all, or some of {', '.join(reproduction.ROWS)}. Unset: the paper's."
 )
-flags.DEFINE(
-    command.SeedsParser(),
+command.define_list(
     "seeds",
-    None,
+    int,
+    "whole numbers such as 0,1,2",
     "Results are the mean and spread over these. Unset: 0,1,2 at full scale, else 0.",
 )
-flags.DEFINE_string("data_dir", None, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.")
+command.define_setting("data_dir")
 flags.DEFINE_string(
     "substitute", None, "For table5: a .keras file to attack in place of the PGD-AT7 model."
 )
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> None:
             FLAGS.output,
             FLAGS.dataset,
             FLAGS.scale,
-            FLAGS.preset,
+            FLAGS.preset or "paper",
             None if FLAGS.rows is None else tuple(FLAGS.rows),
             FLAGS.seeds,
             FLAGS.data_dir,

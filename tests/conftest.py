@@ -13,7 +13,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from jarn_tf import config, data, experiment  # noqa: E402
+from jarn_tf import data  # noqa: E402
+from jarn_tf.runs import training  # noqa: E402
+from jarn_tf.runs.presets import preset  # noqa: E402
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def digits_classifier(digits):
 @pytest.fixture(scope="session")
 def tiny_config():
     """JARN on 256 digits for 4 epochs of 4 steps, its phase from step 4 on."""
-    return config.preset(
+    return preset(
         epochs=4,
         batch_size=64,
         train_examples=256,
@@ -69,5 +71,5 @@ def tiny_config():
 def run_dir(tiny_config, tmp_path_factory):
     """The folder of a finished run of `tiny_config`; read it, copy it to change it."""
     workdir = tmp_path_factory.mktemp("run") / "unbroken"
-    experiment.train(tiny_config, workdir)
+    training.train(tiny_config, workdir)
     return workdir

@@ -4,7 +4,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from jarn_tf import builders, config
+from jarn_tf.runs import builders, config
+from jarn_tf.runs.presets import preset
 
 
 def test_strategies():
@@ -44,7 +45,7 @@ def test_settings_reach_the_model(defense):
         discriminator_filters=(2, 3),
         activation="gelu",
     )
-    c = config.preset("mnist", defense, "paper", **settings)
+    c = preset("mnist", defense, "paper", **settings)
     wider = dataclasses.replace(c, training_epsilon=0.4)
     perturb = builders.build_model(wider, (28, 28, 1), 10, total_steps=100).perturb
     assert perturb is None or perturb.epsilon == 0.4
@@ -84,16 +85,14 @@ def test_settings_reach_the_model(defense):
     ],
 )
 def test_every_regularizer_has_its_class(regularizer, kind, options):
-    c = config.preset(
-        "digits", "uniform_noise", regularizer=regularizer, discriminator_filters=(2, 3)
-    )
+    c = preset("digits", "uniform_noise", regularizer=regularizer, discriminator_filters=(2, 3))
     model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     assert type(model).__name__ == kind
     assert {name: getattr(model, name) for name in options} == options
 
 
 def test_the_wide_resnet_is_as_wide_and_deep_as_told():
-    c = config.preset("cifar10", "standard", wide_resnet_units=2, wide_resnet_width=3)
+    c = preset("cifar10", "standard", wide_resnet_units=2, wide_resnet_width=3)
     classifier = builders.build_model(c, (32, 32, 3), 10, total_steps=10).classifier
     convolutions = [w for w in classifier.trainable_weights if w.shape.rank == 4]
     assert len(convolutions) == 1 + 3 * 2 * 2

@@ -5,8 +5,11 @@ import math
 
 import pytest
 
-from jarn_tf import config
-from jarn_tf.config import Config, preset
+from jarn_tf import arguments
+from jarn_tf.runs import config
+from jarn_tf.runs.config import Config
+from jarn_tf.runs.presets import preset
+from jarn_tf.runs.settings import Optimizer
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,7 @@ from jarn_tf.config import Config, preset
     ],
 )
 def test_the_paper_s_preset_is_what_the_paper_says(dataset, epsilon, weight, interval, filters):
-    c = preset(dataset, name="paper")
+    c = preset(dataset, preset="paper")
     assert c.epsilon == epsilon
     assert c.adversarial_weight == weight
     assert c.discriminator_interval == interval
@@ -30,7 +33,7 @@ def test_the_paper_s_preset_is_what_the_paper_says(dataset, epsilon, weight, int
 
 
 def test_every_preset_is_a_valid_config_that_json_keeps():
-    for names in itertools.product(config.DATASETS, config.DEFENSES, config.PRESETS):
+    for names in itertools.product(arguments.DATASETS, config.DEFENSES, config.PRESETS):
         c = preset(*names)
         assert (c.dataset, c.defense, c.preset) == names
         flat = c.as_dict()
@@ -43,7 +46,7 @@ def test_two_configs_that_differ_have_dicts_that_differ():
     for change in (
         {"seed": 1},
         {"classifier_decay": ((0.5, 0.1),)},
-        {"adaptor_optimizer": config.Optimizer("adam", 0.5)},
+        {"adaptor_optimizer": Optimizer("adam", 0.5)},
         {"discriminator_filters": (1,)},
     ):
         assert preset(**change).as_dict() != base.as_dict()
@@ -95,7 +98,7 @@ def test_values_out_of_range(change):
 
 def test_an_unknown_optimizer_is_not_taken_for_sgd():
     with pytest.raises(ValueError, match="rmsprop"):
-        preset(classifier_optimizer=config.Optimizer("rmsprop", 0.1))
+        preset(classifier_optimizer=Optimizer("rmsprop", 0.1))
 
 
 def test_a_radius_in_255ths_gets_a_hint():
@@ -116,7 +119,7 @@ def test_a_config_cannot_be_changed():
 
 
 @pytest.mark.parametrize("name", config.PRESETS)
-@pytest.mark.parametrize("dataset", config.DATASETS)
+@pytest.mark.parametrize("dataset", arguments.DATASETS)
 def test_a_pair_has_the_settings_of_the_defense_that_it_is(dataset, name):
     """Whatever defense it was named after."""
     for defense in config.PAIRS:
@@ -129,18 +132,20 @@ def test_a_pair_has_the_settings_of_the_defense_that_it_is(dataset, name):
         )
 
 
-def test_one_preset_alone_has_another_perturbation_than_its_defense():
-    """JARN-AT1 takes a single step in the paper; three recommended themselves on MNIST."""
-    others = [
-        (dataset, defense, name)
-        for dataset in config.DATASETS
-        for defense, pair in config.PAIRS.items()
-        for name in config.PRESETS
-        if preset(dataset, defense, name).pair != defense
-    ]
-    assert others == [("mnist", "jarn_at", "recommended")]
-    assert preset("mnist", "jarn_at").pair == "pgd+jarn"
-    assert preset("mnist", "jarn_at", perturbation="fgsm").pair == "jarn_at"
+def test_a_defense_is_its_pair_in_every_preset():
+    for names in itertools.product(arguments.DATASETS, config.DEFENSES, config.PRESETS):
+        assert preset(*names).pair == names[1]
+
+
+def test_epsilon_is_both_radii_unless_the_other_is_given():
+    def radii(**changes):
+        c = preset("mnist", "jarn_pgd_at", **changes)
+        return c.epsilon, c.training_epsilon
+
+    assert radii() == (0.3, 0.4)
+    assert radii(epsilon=0.1) == (0.1, 0.1)
+    assert radii(training_epsilon=0.2) == (0.3, 0.2)
+    assert radii(epsilon=0.1, training_epsilon=0.2) == (0.1, 0.2)
 
 
 def test_trades_without_a_perturbation_is_refused():

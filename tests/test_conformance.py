@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import toys
 
-from jarn_tf import JARN, Defense, attacks, config
+from jarn_tf import JARN, Defense, attacks
 from jarn_tf.baselines import TRADES, InputGradientPenalty, LogitJacobianPenalty
+from jarn_tf.runs import config
 
 EPSILON = 0.25
 #: Largest radius at each of a run's 4 steps: it grows until the last one.

@@ -10,11 +10,10 @@ import jarn_tf
 import launch
 
 ROOT = pathlib.Path(jarn_tf.__file__).parents[1]
-#: From the top down; what is not named lies below them all.
-CHAIN = (
-    "launch", "reproduction", "experiment", "builders", "callbacks", "evaluation", "baselines",
-    "jarn", "defense",
-)  # fmt: skip
+#: From the top down; what is not named is the library.
+ABOVE = ("launch", "reproduction", "runs")
+#: Within the library, from the top down; what is not named lies below them all.
+CHAIN = ("callbacks", "evaluation", "baselines", "jarn", "defense")
 FILES = sorted((ROOT / "jarn_tf").rglob("*.py")) + sorted(
     pathlib.Path(launch.__file__).parent.rglob("*.py")
 )
@@ -53,13 +52,20 @@ def dependencies():
     return {name: uses - {name} for name, uses in found.items()}
 
 
-def test_the_chain_is_imported_downwards_only():
-    assert set(CHAIN) <= set(dependencies())
-    rank = {name: i for i, name in enumerate(CHAIN)}
+def test_imports_run_downwards_only():
+    floors = [*ABOVE, *CHAIN]
+    assert set(floors) <= set(dependencies())
+    rank = {name: i for i, name in enumerate(floors)}
     for name, uses in dependencies().items():
         for used in uses:
-            below = rank.get(used, len(CHAIN)) > rank.get(name, len(CHAIN))
+            below = rank.get(used, len(floors)) > rank.get(name, len(floors))
             assert below or used not in rank, f"{name} imports {used}"
+
+
+def test_the_library_knows_no_run():
+    for name, uses in dependencies().items():
+        if name not in ABOVE:
+            assert not uses & set(ABOVE), f"{name} imports {uses & set(ABOVE)}"
 
 
 def test_no_part_imports_itself_by_way_of_others():
@@ -74,9 +80,13 @@ def test_no_part_imports_itself_by_way_of_others():
         visit(name, [])
 
 
-def test_config_imports_the_standard_library_only():
-    for name in imported(ROOT / "jarn_tf" / "config.py"):
-        assert name.split(".")[0] in sys.stdlib_module_names, name
+@pytest.mark.parametrize("path", ["arguments.py", "runs/config.py", "runs/settings.py"])
+def test_settings_import_the_standard_library_and_each_other_only(path):
+    for name in imported(ROOT / "jarn_tf" / path):
+        ours = name.startswith(("jarn_tf.arguments", "jarn_tf.runs.settings"))
+        assert ours or name.split(".")[0] in sys.stdlib_module_names or name in (
+            "jarn_tf.runs.settings", "jarn_tf.arguments",
+        ), name  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())

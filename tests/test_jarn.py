@@ -402,6 +402,73 @@ def test_options_out_of_range(option):
         JARN(toys.classifier(), toys.adaptor(), toys.discriminator(), **option)
 
 
+CHANGED = {
+    "adversarial_weight": 3.0,
+    "discriminator_interval": 2,
+    "start_step": 5,
+    "jacobian_of": "logit",
+    "standardize": True,
+    "gan_loss": "non_saturating",
+    "real_images": "clean",
+    "perturb": attacks.UniformNoise(0.3),
+    "seed": 4,
+}
+
+
+def test_every_setting_is_changed_here():
+    assert set(CHANGED) == set(JARN.SETTINGS)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_setting_changed_between_two_fits_takes_effect(name):
+    """As on a model that is made with the new value and has come as far."""
+    images, labels = toys.batch(16)
+    before = {"perturb": attacks.UniformNoise(0.1), "seed": 3}
+    model = make(**before)
+    fit(model, images, labels)
+    other = make(**before | {name: CHANGED[name]})
+    for network in ("classifier", "adaptor", "discriminator"):
+        for suffix in ("", "_optimizer"):
+            here, there = getattr(model, network + suffix), getattr(other, network + suffix)
+            for a, b in zip(there.variables, here.variables):
+                a.assign(b)
+    unchanged = toys.state(model)
+    setattr(model, name, CHANGED[name])
+    for m in (model, other):
+        fit(m, images, labels)
+    toys.assert_same(toys.state(model), toys.state(other), rtol=1e-6, atol=1e-7)
+    assert toys.moved(unchanged, toys.state(model))
+
+
+def test_a_setting_changed_by_a_callback_or_in_place_takes_effect():
+    """Noise of radius 0 from the second epoch on, once by a new object, once in the old one."""
+    images, labels = toys.batch(8)
+
+    def trained(change):
+        model = make(perturb=attacks.UniformNoise(0.5), seed=3)
+        callback = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: change(model) if epoch == 1 else None
+        )
+        fit(model, images, labels, epochs=2, callbacks=[callback])
+        return toys.state(model)
+
+    expected = trained(lambda model: setattr(model, "perturb", None))
+    in_place = trained(lambda model: setattr(model.perturb, "epsilon", 0.0))
+    toys.assert_same(in_place, expected, rtol=1e-5, atol=1e-6)
+    assert toys.moved(expected, trained(lambda model: None))
+
+
+def test_a_setting_changed_to_what_it_may_not_be_is_refused_in_one_line():
+    images, labels = toys.batch(8)
+    model = make()
+    model.gan_loss = "wasserstein"
+    before = toys.state(model)
+    with pytest.raises(ValueError, match="gan_loss must be one of") as error:
+        fit(model, images, labels)
+    assert "\n" not in str(error.value)
+    toys.assert_same(toys.state(model), before)
+
+
 # Last, as an error of one replica alone ends TensorFlow's collective operations for the process.
 def test_a_loss_not_finite_on_one_replica_stops_both(two_replicas):
     images, labels = toys.batch(16)

@@ -10,6 +10,8 @@ import pytest
 from absl import app, flags
 from absl.testing import flagsaver
 
+from jarn_tf.runs import config as config_lib
+from jarn_tf.runs.settings import Optimizer
 from launch import command, train
 
 ROOT = pathlib.Path(train.__file__).parents[1]
@@ -196,17 +198,63 @@ def test_an_argument_that_is_no_flag():
             train.main(["train", "mnist"])
 
 
+def test_every_setting_is_a_flag_and_reaches_the_configuration(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(train.training, "train", lambda *args: calls.append(args))
+    given = {
+        "defense": ("jarn_at", "jarn_at"),
+        "pixel_scale": ("255", 255.0),
+        "classifier_optimizer": ("sgd:0.1:0.9", Optimizer("sgd", 0.1, 0.9)),
+        "classifier_decay": ("0.5:0.1,0.75:0.01", ((0.5, 0.1), (0.75, 0.01))),
+        "discriminator_filters": ("8,16", (8, 16)),
+        "attack_step_size": ("2/255", 2 / 255),
+        "augment": ("true", True),
+        "test_examples": ("7", 7),
+    }
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", *(f"--{name}={text}" for name, (text, _) in given.items())])
+        train.main(["train"])
+        names = set(flags.FLAGS)
+    ((config, _),) = calls
+    assert set(config_lib.declarations()) <= names
+    for name, (_, value) in given.items():
+        assert getattr(config, name) == value, name
+
+
+def test_show_prints_values_with_sources_and_trains_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(train.training, "train", lambda *args: pytest.fail("trained"))
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", "--dataset=mnist", "--epochs=3", "--penalty_weight=2", "--show"])
+        train.main(["train"])
+    lines = capsys.readouterr().out.splitlines()
+
+    def line(name):
+        (found,) = [line.split(maxsplit=2) for line in lines if line.startswith(name + " ")]
+        return found[1:]
+
+    assert line("epochs") == ["3", "--epochs"]
+    assert line("jacobian_of")[0] == "logit"
+    assert line("discriminator_filters")[0] == "32,64"
+    assert "result    clean 98.2" in "\n".join(lines)
+    assert "Note: --penalty_weight has no effect" in "\n".join(lines)
+
+
 @pytest.mark.parametrize(
-    ("text", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("0", 0.0), ("1/4", 0.25), ("1e-2", 0.01)]
+    ("flag", "said"),
+    [("--dataset=cifar10", True), ("--defense=pgd_at", True), ("--dataset=mnist", False)],
 )
-def test_radii(text, value):
-    assert command.RadiusParser().parse(text) == value
-    assert command.RadiiParser().parse(f"{text},0.5") == [value, 0.5]
+def test_a_preset_that_was_never_measured_says_so(monkeypatch, capsys, flag, said):
+    monkeypatch.setattr(train.training, "train", lambda *args: None)
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", flag])
+        train.main(["train"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "never measured" in line]
+    assert len(lines) == said
 
 
 def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(train.experiment, "train", lambda *args: calls.append(args))
+    monkeypatch.setattr(train.training, "train", lambda *args: calls.append(args))
     with flagsaver.flagsaver():
         given = ["--epsilon=1/4", "--seed=0", "--robust_every=3", "--keep_best_robust"]
         flags.FLAGS(["train", "--dataset=mnist", "--preset=paper", *given])
@@ -281,10 +329,10 @@ def refusals(tmp_path_factory):
 import json, sys
 from absl import flags
 from absl.testing import flagsaver
-from jarn_tf import experiment
+from jarn_tf.runs import training
 from launch import reproduce
 
-experiment.train = lambda *args: sys.exit("trained")
+training.train = lambda *args: sys.exit("trained")
 found = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     try:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import toys
 
-from jarn_tf import JARN, attacks, callbacks, config, data, evaluation, experiment, reproduction
+from jarn_tf import JARN, arguments, attacks, callbacks, data, evaluation, reproduction
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, results, runs, table4
+from jarn_tf.reproduction import figure3, models, results, table4
+from jarn_tf.runs import config, evaluating, presets, training
 
 EXPERIMENTS = reproduction.EXPERIMENTS
 
@@ -57,7 +58,7 @@ def output(finished, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(experiment, "train", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(training, "train", lambda *args: pytest.fail("trained"))
 
 
 @pytest.fixture
@@ -79,9 +80,9 @@ def played(monkeypatch):
         }  # fmt: skip
         (workdir / "evaluation.json").write_text(json.dumps(evaluated))
 
-    monkeypatch.setattr(experiment, "train", train)
-    no_images = types.SimpleNamespace(test=range(32))
-    monkeypatch.setattr(runs, "dataset", lambda setting: no_images)
+    monkeypatch.setattr(training, "train", train)
+    no_images = types.SimpleNamespace(test=range(32), classes=10)
+    monkeypatch.setattr(models, "dataset", lambda setting: no_images)
     return found
 
 
@@ -172,7 +173,7 @@ def test_markdown_shows_the_measured_beside_the_published(played, tmp_path):
 # Settings
 
 
-@pytest.mark.parametrize("dataset", config.DATASETS)
+@pytest.mark.parametrize("dataset", arguments.DATASETS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset):
     for scale in reproduction.SCALES:
@@ -190,7 +191,7 @@ def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("dataset", config.DATASETS)
+@pytest.mark.parametrize("dataset", arguments.DATASETS)
 @pytest.mark.parametrize("scale", reproduction.SCALES)
 def test_every_row_is_its_defense_at_the_papers_radius(tmp_path, dataset, scale):
     radius = 0.3 if dataset in ("digits", "mnist") else 8 / 255
@@ -200,9 +201,11 @@ def test_every_row_is_its_defense_at_the_papers_radius(tmp_path, dataset, scale)
         defense = "pgd_at" if row == "pgd_at_wide" else row
         assert (run.defense, run.seed) == (defense, 4)
         assert (run.perturbation, run.regularizer) == config.PAIRS[defense]
-        assert run.epsilon > radius if row == "pgd_at_wide" else run.epsilon == radius
+        assert run.epsilon == radius
+        trained_at = run.training_epsilon
+        assert trained_at > radius if row == "pgd_at_wide" else trained_at == radius
         if scale == "full" and row == defense:
-            assert run == config.preset(dataset, row, "paper", seed=4)
+            assert run == presets.preset(dataset, row, "paper", seed=4)
 
 
 def test_the_papers_dataset_and_rows_where_none_are_given(tmp_path):
@@ -291,7 +294,7 @@ def test_an_interrupted_table_goes_on_and_ends_as_the_unbroken_one(
 ):
     reproduction.reproduce(make(tmp_path / "unbroken", seeds=(0, 1)))
     played.clear()
-    train = experiment.train
+    train = training.train
 
     def stop(*args):
         if len(played) == cell:
@@ -299,7 +302,7 @@ def test_an_interrupted_table_goes_on_and_ends_as_the_unbroken_one(
         train(*args)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(experiment, "train", stop)
+        patch.setattr(training, "train", stop)
         reproduction.reproduce(make(tmp_path, seeds=(0, 1)))
     path = tmp_path / "table1.json"
     kept = json.loads(path.read_text())["cells"] if path.exists() else {}
@@ -413,11 +416,22 @@ def test_results_of_other_presets_are_left_alone(played, tmp_path, monkeypatch):
     reproduction.reproduce(make(tmp_path))
     before = files(tmp_path)
     played.clear()
-    monkeypatch.setitem(config._PAPER["digits"], "activation", "gelu")
-    with pytest.raises(ValueError, match="another configuration"):
+    monkeypatch.setitem(presets.digits.PAPER.base, "activation", ("gelu", "this test"))
+    with pytest.raises(ValueError, match="another configuration: settings of standard"):
         reproduction.reproduce(make(tmp_path, seeds=(1,)))
     assert not played
     assert files(tmp_path) == before
+
+
+def test_results_made_before_a_row_existed_go_on(played, tmp_path):
+    reproduction.reproduce(make(tmp_path))
+    path = tmp_path / "table1.json"
+    content = json.loads(path.read_text())
+    del content["setting"]["settings of trades"]
+    path.write_text(json.dumps(content))
+    reproduction.reproduce(make(tmp_path, rows=("standard", "trades")))
+    assert len(played) == 3
+    assert "settings of trades" in json.loads(path.read_text())["setting"]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"cells": {}}', '{"setting": 3}', None])
@@ -477,7 +491,7 @@ def test_a_model_whose_evaluation_was_replaced_is_evaluated_again(finished, tmp_
         (copy / name).write_bytes((folder / name).read_bytes())
     for name in ("model.keras", "checkpoints", "figures"):
         (copy / name).symlink_to(folder / name)
-    experiment.evaluate(experiment.finished_run(copy), [Attack("fgsm", 0.1)])
+    evaluating.evaluate(evaluating.finished_run(copy), [Attack("fgsm", 0.1)])
     reproduction.reproduce(make(tmp_path, rows=("standard",)))
     expected = {place: mean for place, mean in means(finished).items() if "jarn" not in place}
     assert means(tmp_path) == expected
@@ -566,7 +580,7 @@ def three_models(finished, run_dir, monkeypatch):
     for key, name in ((("standard", 0), "standard"), (("standard", 1), "jarn")):
         (places[key],) = (finished / "models").glob(f"*_{name}_seed0")
     places["pgd_at", 0] = run_dir
-    monkeypatch.setattr(runs, "trained", lambda setting, row, seed: places[row, seed])
+    monkeypatch.setattr(models, "trained", lambda setting, row, seed: places[row, seed])
     return {
         key: keras.models.load_model(place / "classifier.keras") for key, place in places.items()
     }
@@ -717,8 +731,9 @@ def test_figure_4_leaves_out_a_distance_that_is_infinite(finished, output, tmp_p
     model.layers[-1].set_weights([0 * weights for weights in model.layers[-1].get_weights()])
     model.save(collapsed / "classifier.keras")
     (collapsed / "config.json").write_bytes((folder / "config.json").read_bytes())
-    experiment.evaluate(experiment.finished_run(collapsed), [Attack("fgsm", 0.3)])
-    monkeypatch.setattr(runs, "trained", lambda *args: collapsed)
+    wanted = list(models.attacks(make(output)).values())
+    evaluating.evaluate(evaluating.finished_run(collapsed), wanted)
+    monkeypatch.setattr(models, "trained", lambda *args: collapsed)
     text = reproduction.reproduce(make(output, "figure4", rows=("standard",)))
     found = means(output, "figure4")
     assert ("standard", "linearised robustness rho") not in found
@@ -726,7 +741,7 @@ def test_figure_4_leaves_out_a_distance_that_is_infinite(finished, output, tmp_p
     assert "nan" not in text.lower() and "inf" not in text.lower()
 
 
-@pytest.mark.parametrize("dataset", config.DATASETS)
+@pytest.mark.parametrize("dataset", arguments.DATASETS)
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_figure_5_varies_one_setting_at_a_time(played, tmp_path, dataset, preset):
     setting = make(tmp_path, "figure5", dataset=dataset, preset=preset, rows=None)

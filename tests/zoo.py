@@ -17,7 +17,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import Defense, attacks, builders, config, data
+from jarn_tf import Defense, attacks, data
+from jarn_tf.runs import builders
+from jarn_tf.runs.presets import preset
 
 EPSILON = 0.15
 
@@ -215,7 +217,7 @@ def batch_statistics():
 
 def jarn_paper():
     """JARN in the setting of the paper's text, with its network and number of epochs."""
-    settings = config.preset("digits", "jarn", "paper")
+    settings = preset("digits", "jarn", "paper")
     train = digits().train
     steps = settings.epochs * data.steps_per_epoch(train, settings.batch_size)
     keras.utils.set_random_seed(settings.seed)

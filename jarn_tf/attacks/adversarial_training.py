@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from jarn_tf import config
+from jarn_tf import arguments
 from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.pgd import default_step_size
@@ -48,12 +48,12 @@ class AdversarialExamples:
         warmup_steps: int = 0,
         targets: str = "labels",
     ):
-        config.radius(epsilon)
-        config.whole("steps", steps)
+        arguments.radius(epsilon)
+        arguments.whole("steps", steps)
         if step_size is not None:
-            config.positive("step_size", step_size)
-        config.whole("warmup_steps", warmup_steps, least=0)
-        config.one_of("targets", targets, ("labels", "predictions"))
+            arguments.positive("step_size", step_size)
+        arguments.whole("warmup_steps", warmup_steps, least=0)
+        arguments.one_of("targets", targets, ("labels", "predictions"))
         if targets == "predictions" and not random_start:
             raise ValueError(
                 "targets='predictions' needs random_start=True: at the image itself the divergence "

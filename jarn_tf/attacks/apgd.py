@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf, random_point
 from jarn_tf.attacks.survivors import attack_survivors
@@ -65,11 +65,11 @@ def apgd(
     diverse parameter-free attacks", ICML 2020, Algorithm 1.
     """
     images, labels = checks.batch(classifier, images, labels)
-    config.radius(epsilon)
-    config.whole("steps", steps)
-    config.whole("restarts", restarts)
-    config.whole("targets", targets, least=0)
-    config.one_of("loss", loss, ("dlr", "margin") if targets else config.APGD_LOSSES)
+    arguments.radius(epsilon)
+    arguments.whole("steps", steps)
+    arguments.whole("restarts", restarts)
+    arguments.whole("targets", targets, least=0)
+    arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
     loss = apgd_loss(loss, targets, classifier.output_shape[-1])
     lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
     aims = [np.zeros(len(images), np.int32)]

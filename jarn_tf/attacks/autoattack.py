@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from jarn_tf import checks, config
+from jarn_tf import arguments, checks
 from jarn_tf.attacks.apgd import apgd
 from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.square import square
@@ -68,10 +68,10 @@ def autoattack(
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020.
     """
-    config.one_of("version", version, tuple(VERSIONS))
-    config.radius(epsilon)
-    config.whole("seed", seed, least=0)
-    config.whole("batch_size", batch_size)
+    arguments.one_of("version", version, tuple(VERSIONS))
+    arguments.radius(epsilon)
+    arguments.whole("seed", seed, least=0)
+    arguments.whole("batch_size", batch_size)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size)
     members = VERSIONS[version]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import logits_of
 from jarn_tf.attacks.linf import linf_bounds, random_point
 from jarn_tf.attacks.survivors import attack_survivors
@@ -64,10 +64,10 @@ def fab(
     boundary attack", ICML 2020, Algorithm 1; targeted as in their "Reliable evaluation", 2020.
     """
     images, labels = checks.batch(classifier, images, labels)
-    config.radius(epsilon)
-    config.whole("steps", steps)
-    config.whole("restarts", restarts)
-    config.whole("targets", targets)
+    arguments.radius(epsilon)
+    arguments.whole("steps", steps)
+    arguments.whole("restarts", restarts)
+    arguments.whole("targets", targets)
     lower, upper = linf_bounds(images, epsilon)
     state = _State(
         points=images.numpy().copy(),

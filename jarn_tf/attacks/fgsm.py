@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, config
+from jarn_tf import arguments, checks
 from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 
@@ -34,8 +34,8 @@ def fgsm(
         ValueError: Bad images, labels, epsilon or loss.
     """
     images, labels = checks.batch(classifier, images, labels)
-    config.radius(epsilon)
-    config.one_of("loss", loss, config.ATTACK_LOSSES)
+    arguments.radius(epsilon)
+    arguments.one_of("loss", loss, arguments.ATTACK_LOSSES)
     bounds = linf_bounds(images, epsilon)
     *_, direction = ascent_direction(classifier, images, labels, loss)
     return project_linf(images + epsilon * direction, bounds)

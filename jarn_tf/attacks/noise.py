@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from jarn_tf import config
+from jarn_tf import arguments
 from jarn_tf.randomness import BatchSlice
 
 
@@ -21,8 +21,8 @@ class UniformNoise:
     """
 
     def __init__(self, epsilon: float, fraction: float = 1.0):
-        config.radius(epsilon)
-        config.fraction("fraction", fraction)
+        arguments.radius(epsilon)
+        arguments.fraction("fraction", fraction)
         self.epsilon = float(epsilon)
         self.fraction = fraction
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.survivors import attack_survivors
@@ -57,14 +57,14 @@ def pgd(
         ValueError: Bad images, labels, epsilon, steps, restarts or loss.
     """
     images, labels = checks.batch(classifier, images, labels)
-    config.radius(epsilon)
-    config.whole("steps", steps)
-    config.whole("restarts", restarts)
-    config.one_of("loss", loss, config.ATTACK_LOSSES)
+    arguments.radius(epsilon)
+    arguments.whole("steps", steps)
+    arguments.whole("restarts", restarts)
+    arguments.one_of("loss", loss, arguments.ATTACK_LOSSES)
     if step_size is None:
         step_size = default_step_size(epsilon, steps)
     else:
-        config.positive("step_size", step_size)
+        arguments.positive("step_size", step_size)
     lower, upper = linf_bounds(images, epsilon)
     state = _State(
         points=images.numpy().copy(),

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import logits_of
 from jarn_tf.attacks.linf import linf_bounds
 from jarn_tf.attacks.survivors import attack_survivors
@@ -57,9 +57,9 @@ def square(
     the schedule as in AutoAttack (Croce & Hein, 2020).
     """
     images, labels = checks.batch(classifier, images, labels)
-    config.radius(epsilon)
-    config.whole("queries", queries)
-    config.whole("restarts", restarts)
+    arguments.radius(epsilon)
+    arguments.whole("queries", queries)
+    arguments.whole("restarts", restarts)
     lower, upper = linf_bounds(images, epsilon)
     n, height, width, channels = images.shape
     state = _State(

@@ -10,7 +10,7 @@ import pathlib
 import keras
 import numpy as np
 
-from jarn_tf import config
+from jarn_tf import arguments
 from jarn_tf.callbacks.classifier import classifier_of
 from jarn_tf.evaluation import Attack, robustness
 from jarn_tf.files import write_atomically, write_json
@@ -47,7 +47,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         keep_best: str | os.PathLike | None = None,
     ):
         super().__init__()
-        config.whole("every", every)
+        arguments.whole("every", every)
         self.images = images
         self.labels = labels
         self.attack = attack

@@ -1,5 +1,6 @@
 """How robust a classifier is, and what its Jacobians look like."""
 
+from jarn_tf.evaluation.attack import ATTACK_NAMES, Attack
 from jarn_tf.evaluation.figures import (
     image_grid,
     jacobian_figure,
@@ -9,7 +10,7 @@ from jarn_tf.evaluation.figures import (
 )
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
 from jarn_tf.evaluation.report import report, report_text, verdict_text
-from jarn_tf.evaluation.robustness import ATTACK_NAMES, Attack, only_class, robustness
+from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import (
     alignment_and_robustness,
     jacobian_image_correlation,

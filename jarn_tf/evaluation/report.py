@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from jarn_tf.evaluation.attack import Attack
 from jarn_tf.evaluation.masking import Verdict
-from jarn_tf.evaluation.robustness import Attack, only_class, robustness
+from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import saliency
 from jarn_tf.resume import Parts
 

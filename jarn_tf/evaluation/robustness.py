@@ -4,143 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import re
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 import tqdm
 
-from jarn_tf import attacks, checks, config
-from jarn_tf.attacks.autoattack import VERSIONS
+from jarn_tf import checks
+from jarn_tf.evaluation.attack import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.inference import logits_of_all
 from jarn_tf.resume import Parts
-
-#: Attacks with the settings of AutoAttack: function and options.
-_PARAMETER_FREE = VERSIONS["standard"] | {
-    "apgd_dlr": (attacks.apgd, {"loss": "dlr"}),
-    "apgd_margin": (attacks.apgd, {"loss": "margin"}),
-}
-ATTACK_NAMES = (
-    "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
-    f"{', '.join(_PARAMETER_FREE)}, autoattack"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Attack:
-    """A named attack at one radius.
-
-    Attributes:
-        name: `"clean"`; `"fgsm"`; `"pgdK"` or `"pgdK_margin"` for a whole number K of steps;
-            `"apgd_ce"`, `"apgd_dlr"`, `"apgd_margin"`, `"apgd_t"`, `"fab_t"` or `"square"` with the
-            settings of AutoAttack; or `"autoattack"`.
-        epsilon: L-infinity radius in pixel units of [0, 1].
-        restarts: Independent runs, of all but FGSM and AutoAttack.
-        step_size: Step of PGD; None for `attacks.pgd`'s own.
-        random_start: Whether PGD starts at a random point of the ball.
-        seed: Seed of everything random.
-    """
-
-    name: str
-    epsilon: float
-    restarts: int = 1
-    step_size: float | None = None
-    random_start: bool = True
-    seed: int = 0
-
-    def __post_init__(self):
-        config.radius(self.epsilon)
-        config.whole("restarts", self.restarts)
-        config.whole("seed", self.seed, least=0)
-        if self.step_size is not None:
-            config.positive("step_size", self.step_size)
-        known = ("clean", "fgsm", "autoattack", *_PARAMETER_FREE)
-        if self.name not in known and not re.fullmatch(r"pgd[1-9]\d*(_margin)?", self.name):
-            raise ValueError(f"Unknown attack {self.name!r}. Known: {ATTACK_NAMES}.")
-
-    @property
-    def is_pgd(self) -> bool:
-        return self.name.startswith("pgd")
-
-    @property
-    def steps(self) -> int:
-        """Gradient steps of one run; of Square its queries; of AutoAttack those of APGD."""
-        if self.is_pgd:
-            return int(re.sub(r"\D", "", self.name))
-        if self.name in _PARAMETER_FREE:
-            return self._options.get("queries", 100)
-        return {"clean": 0, "fgsm": 1, "autoattack": 100}[self.name]
-
-    @property
-    def loss(self) -> str | None:
-        """What FGSM, PGD and APGD climb; None for the other attacks."""
-        if self.is_pgd:
-            return "margin" if self.name.endswith("_margin") else "cross_entropy"
-        return "cross_entropy" if self.name == "fgsm" else self._options.get("loss")
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return _PARAMETER_FREE[self.name][1] if self.name in _PARAMETER_FREE else {}
-
-    def __call__(
-        self,
-        classifier: keras.Model,
-        images: np.ndarray,
-        labels: np.ndarray,
-        stop_when_misclassified: bool = False,
-        **resuming: Any,
-    ) -> tf.Tensor:
-        """Adversarial images.
-
-        Args:
-            classifier, images, labels, stop_when_misclassified: As in `attacks.pgd`.
-            **resuming: `state` and `progress` of `attacks.autoattack`; no other attack takes long.
-        """
-        of = (classifier, images, labels)
-        if self.name == "clean":
-            return tf.convert_to_tensor(images)
-        if self.name == "fgsm":
-            return attacks.fgsm(*of, epsilon=self.epsilon)
-        if self.name == "autoattack":
-            return attacks.autoattack(*of, epsilon=self.epsilon, seed=self.seed, **resuming)
-        common = {"epsilon": self.epsilon, "restarts": self.restarts, "seed": self.seed}
-        if self.name in _PARAMETER_FREE:
-            return _PARAMETER_FREE[self.name][0](*of, **common, **self._options)
-        return attacks.pgd(
-            *of,
-            **common,
-            step_size=self.step_size,
-            steps=self.steps,
-            random_start=self.random_start,
-            loss=self.loss,
-            stop_when_misclassified=stop_when_misclassified,
-        )
-
-    def row(self, classes: int = 10) -> dict:
-        """What identifies the attack, on so many classes, in `evaluation.json`."""
-        row = {"name": self.name, "epsilon": self.epsilon, "steps": self.steps, "restarts": 0}
-        if self.name not in ("clean", "fgsm"):
-            row["restarts"] = 1 if self.name == "autoattack" else self.restarts
-        if self.is_pgd:
-            row |= {
-                "step_size": self.step_size or attacks.default_step_size(self.epsilon, self.steps),
-                "random_start": self.random_start,
-            }
-        if self.loss:
-            targets = self._options.get("targets", 0)
-            row["loss"] = attacks.apgd_loss(self.loss, targets, classes)
-        few = {"apgd_dlr": 3, "apgd_t": 4, "autoattack": 4}.get(self.name, 0)
-        if classes < few:
-            row["instead"] = (
-                f"the margin is climbed, as {'DLR' if few == 3 else 'the DLR of APGD-T'} needs "
-                f"{few} classes and there are {classes}"
-            )
-        return row
 
 
 def robustness(
@@ -191,24 +66,19 @@ def robustness(
         )  # fmt: skip
         row = attack.row(classifier.output_shape[-1])
         rows.append(row | {"accuracy": float(right.mean()), "seconds": round(seconds, 2)})
-    for old in save_to.glob("epsilon_*.npz") if save_to else ():
+    if save_to:
+        _save(worst, labels, save_to)
+    same = {radius: [row for row in rows if row["epsilon"] == radius] for radius in worst}
+    return rows + [worst[radius].row(of) for radius, of in same.items() if len(of) > 1]
+
+
+def _save(worst: dict[float, _WorstCase], labels: np.ndarray, folder: pathlib.Path) -> None:
+    """The worst case of each radius, in place of what the folder holds of an evaluation before."""
+    for old in folder.glob("epsilon_*.npz"):
         old.unlink()
     for radius, case in worst.items():
-        same = [row for row in rows if row["epsilon"] == radius]
-        if len(same) > 1:
-            rows.append(
-                {
-                    "name": "worst_case",
-                    "epsilon": radius,
-                    "steps": max(row["steps"] for row in same),
-                    "restarts": max(row["restarts"] for row in same),
-                    "accuracy": float(case.right.mean()),
-                    "seconds": round(sum(row["seconds"] for row in same), 2),
-                }
-            )
-        if save_to and radius:
-            case.save(save_to / f"epsilon_{radius!r}.npz", labels)
-    return rows
+        if radius:
+            case.save(folder / f"epsilon_{radius!r}.npz", labels)
 
 
 def _attacked(
@@ -270,6 +140,17 @@ class _WorstCase:
             self.images[batch][broken] = images[broken]
         self.broken_by[batch][broken] = name
         self.right[batch] &= right
+
+    def row(self, same: Sequence[dict]) -> dict:
+        """The row `worst_case` below the rows of the attacks of one radius."""
+        return {
+            "name": "worst_case",
+            "epsilon": same[0]["epsilon"],
+            "steps": max(row["steps"] for row in same),
+            "restarts": max(row["restarts"] for row in same),
+            "accuracy": float(self.right.mean()),
+            "seconds": round(sum(row["seconds"] for row in same), 2),
+        }
 
     def save(self, path: pathlib.Path, labels: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

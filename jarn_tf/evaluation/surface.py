@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import checks, config, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.jacobian import input_jacobian
 
 
@@ -40,8 +40,8 @@ def loss_surface(
     Raises:
         ValueError: Bad images, labels, epsilon or points.
     """
-    config.radius(epsilon)
-    config.whole("points", points, least=2)
+    arguments.radius(epsilon)
+    arguments.whole("points", points, least=2)
     gradient = input_jacobian(classifier, images, labels).numpy()
     images, labels = checks.batch(classifier, images, labels)
     adversarial = np.sign(gradient)

@@ -9,7 +9,7 @@ import numpy as np
 import tqdm
 
 from jarn_tf import checks
-from jarn_tf.evaluation.robustness import Attack
+from jarn_tf.evaluation.attack import Attack
 
 
 def transfer(

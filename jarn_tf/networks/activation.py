@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import keras
 
-from jarn_tf import config
+from jarn_tf import arguments
 
 
 def activation_layer(name: str) -> keras.Layer:
-    """A layer for one of `config.ACTIVATIONS`.
+    """A layer for one of `arguments.ACTIVATIONS`.
 
     ReLU and leaky ReLU (slope 0.1, Madry et al.) have no second derivative; GELU and softplus are
     smooth, which penalties on the input gradient profit from (Natural Input Gradients, 2024).
@@ -16,5 +16,5 @@ def activation_layer(name: str) -> keras.Layer:
     Raises:
         ValueError: An unknown name.
     """
-    config.one_of("activation", name, config.ACTIVATIONS)
+    arguments.one_of("activation", name, arguments.ACTIVATIONS)
     return keras.layers.LeakyReLU(0.1) if name == "leaky_relu" else keras.layers.Activation(name)

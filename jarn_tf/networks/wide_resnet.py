@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 
 from jarn_tf.networks.activation import activation_layer
@@ -33,9 +35,32 @@ def wide_resnet(
         Keras model from images in [0, 1] to logits [batch, classes]; it standardises each image
         itself.
     """
+    inputs = keras.Input(image_shape)
+    # Each image to zero mean and unit variance, in 0..255 as Madry et al. do it: 1 / (number of
+    # values) is then the floor under the variance that TensorFlow's own per-image function has.
+    x = keras.layers.Rescaling(255.0)(inputs)
+    floor = 1 / (image_shape[0] * image_shape[1] * image_shape[2])
+    x = keras.layers.LayerNormalization(axis=(1, 2, 3), epsilon=floor, center=False, scale=False)(x)
     decay = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+    block = _Blocks(activation, decay)
+    x = block.convolution(x, 16, 1)
+    for stage, channels in enumerate((16 * width, 32 * width, 64 * width)):
+        for unit in range(units):
+            first = unit == 0
+            x = block.residual_unit(x, channels, 2 if first and stage else 1, first and stage == 0)
+    x = keras.layers.GlobalAveragePooling2D()(block.normalize_and_activate(x))
+    outputs = keras.layers.Dense(classes, kernel_regularizer=decay)(x)
+    return keras.Model(inputs, outputs, name="wide_resnet")
 
-    def convolution(x, channels, stride):
+
+@dataclasses.dataclass(frozen=True)
+class _Blocks:
+    """What the network is put together from."""
+
+    activation: str
+    decay: keras.Regularizer | None
+
+    def convolution(self, x, channels, stride):
         return keras.layers.Conv2D(
             channels,
             3,
@@ -43,36 +68,21 @@ def wide_resnet(
             padding="same",
             use_bias=False,
             kernel_initializer="he_normal",
-            kernel_regularizer=decay,
+            kernel_regularizer=self.decay,
         )(x)
 
-    def normalize_and_activate(x):
+    def normalize_and_activate(self, x):
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
-        return activation_layer(activation)(x)
+        return activation_layer(self.activation)(x)
 
-    def residual_unit(x, channels, stride, activate_before_shortcut):
-        y = normalize_and_activate(x)
+    def residual_unit(self, x, channels, stride, activate_before_shortcut):
+        y = self.normalize_and_activate(x)
         shortcut = y if activate_before_shortcut else x
-        y = convolution(y, channels, stride)
-        y = convolution(normalize_and_activate(y), channels, 1)
+        y = self.convolution(y, channels, stride)
+        y = self.convolution(self.normalize_and_activate(y), channels, 1)
         missing = channels - shortcut.shape[-1]
         if missing:
             shortcut = keras.layers.AveragePooling2D(stride)(shortcut)
             padding = ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2))
             shortcut = keras.ops.pad(shortcut, padding)
         return keras.layers.Add()([y, shortcut])
-
-    inputs = keras.Input(image_shape)
-    # Each image to zero mean and unit variance, in 0..255 as Madry et al. do it: 1 / (number of
-    # values) is then the floor under the variance that TensorFlow's own per-image function has.
-    x = keras.layers.Rescaling(255.0)(inputs)
-    floor = 1 / (image_shape[0] * image_shape[1] * image_shape[2])
-    x = keras.layers.LayerNormalization(axis=(1, 2, 3), epsilon=floor, center=False, scale=False)(x)
-    x = convolution(x, 16, 1)
-    for stage, channels in enumerate((16 * width, 32 * width, 64 * width)):
-        for unit in range(units):
-            first = unit == 0
-            x = residual_unit(x, channels, 2 if first and stage else 1, first and stage == 0)
-    x = keras.layers.GlobalAveragePooling2D()(normalize_and_activate(x))
-    outputs = keras.layers.Dense(classes, kernel_regularizer=decay)(x)
-    return keras.Model(inputs, outputs, name="wide_resnet")

@@ -2,121 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
-from collections.abc import Callable
 
-from jarn_tf import config
+from jarn_tf import arguments
 from jarn_tf.files import write_atomically
-from jarn_tf.reproduction import (
-    autoattack,
-    figure2,
-    figure3,
-    figure4,
-    figure5,
-    results,
-    table4,
-    table5,
-    tables,
-)
+from jarn_tf.reproduction import results
+from jarn_tf.reproduction.autoattack import AUTOATTACK
+from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.figure2 import FIGURE2
+from jarn_tf.reproduction.figure3 import FIGURE3
+from jarn_tf.reproduction.figure4 import FIGURE4
+from jarn_tf.reproduction.figure5 import FIGURE5
 from jarn_tf.reproduction.setting import ROWS, SCALES, Setting
+from jarn_tf.reproduction.table4 import TABLE4
+from jarn_tf.reproduction.table5 import TABLE5
+from jarn_tf.reproduction.tables import TABLE1, TABLE2, TABLE3
 
 __all__ = ["EXPERIMENTS", "ROWS", "SCALES", "Experiment", "Setting", "make_setting", "reproduce"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """One table or figure.
-
-    Attributes:
-        title: What it shows.
-        dataset: The paper's dataset.
-        rows: The paper's rows, names of `ROWS`.
-        cells: Setting to the pieces of work.
-        published: (setting, row label, column label) to what the paper prints, or None.
-        draw: (setting, results, path) draws the PNG; None for a table.
-    """
-
-    title: str
-    dataset: str
-    rows: tuple[str, ...]
-    cells: Callable[[Setting], list[results.Cell]]
-    published: Callable[[Setting, str, str], float | None]
-    draw: Callable[[Setting, dict, pathlib.Path], None] | None = None
-
-
-def _no_number(setting: Setting, row: str, column: str) -> None:
-    """What the paper prints beside Figures 3 and 4, and of AutoAttack: no number."""
-
-
-_BASELINES = ("standard", "uniform_noise", "jarn")
-_SEVEN = (
-    "standard", "uniform_noise", "fgsm_at", "double_backprop", "jarn", "pgd_at", "jarn_at",
-)  # fmt: skip
-
 EXPERIMENTS = {
-    "table1": Experiment(
-        "Table 1: accuracy (%)", "mnist", _BASELINES, tables.cells, tables.published
-    ),
-    "table2": Experiment(
-        "Table 2: accuracy (%)", "svhn", _BASELINES, tables.cells, tables.published
-    ),
-    "table3": Experiment(
-        "Table 3: accuracy (%)", "cifar10", _SEVEN, tables.cells, tables.published
-    ),
-    "table4": Experiment(
-        "Table 4: seconds of training",
-        "cifar10",
-        ("standard", "pgd_at", "jarn_at", "fgsm_at", "jarn"),
-        table4.cells,
-        table4.published,
-    ),
-    "table5": Experiment(
-        "Table 5: accuracy (%) under transfer attacks",
-        "cifar10",
-        ("jarn", "jarn_at"),
-        table5.cells,
-        table5.published,
-    ),
-    "figure2": Experiment(
-        "Figure 2: accuracy (%) over the radius",
-        "cifar10",
-        ("jarn_at", "pgd_at", "pgd_at_wide"),
-        figure2.cells,
-        figure2.published,
-        figure2.draw,
-    ),
-    "figure3": Experiment(
-        "Figure 3: the loss around an image",
-        "cifar10",
-        ("standard", "fgsm_at", "jarn", "jarn_at", "pgd_at"),
-        figure3.cells,
-        _no_number,
-        figure3.draw,
-    ),
-    "figure4": Experiment(
-        "Figure 4: saliency of the Jacobian",
-        "cifar10",
-        ("standard", "pgd_at", "jarn"),
-        figure4.cells,
-        _no_number,
-        figure4.draw,
-    ),
-    "figure5": Experiment(
-        "Figure 5: accuracy (%) over hyper-parameters",
-        "cifar10",
-        ("jarn",),
-        figure5.cells,
-        figure5.published,
-        figure5.draw,
-    ),
-    "autoattack": Experiment(
-        "AutoAttack: accuracy (%), and whether gradients are masked",
-        "mnist",
-        _SEVEN,
-        autoattack.cells,
-        _no_number,
-    ),
+    "table1": TABLE1,
+    "table2": TABLE2,
+    "table3": TABLE3,
+    "table4": TABLE4,
+    "table5": TABLE5,
+    "figure2": FIGURE2,
+    "figure3": FIGURE3,
+    "figure4": FIGURE4,
+    "figure5": FIGURE5,
+    "autoattack": AUTOATTACK,
 }
 
 
@@ -136,7 +50,7 @@ def make_setting(
     Raises:
         ValueError: An unknown experiment, dataset, scale, preset or row; a bad list of seeds.
     """
-    config.one_of("experiment", experiment, tuple(EXPERIMENTS))
+    arguments.one_of("experiment", experiment, tuple(EXPERIMENTS))
     chosen = EXPERIMENTS[experiment]
     if substitute is not None and experiment != "table5":
         raise ValueError(f"A substitute is for table5 alone. Received: {experiment}.")

@@ -9,7 +9,8 @@ import numpy as np
 
 from jarn_tf import evaluation
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import runs
+from jarn_tf.reproduction import models
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
@@ -21,12 +22,12 @@ _RADII = {0.3: (0.1, 0.2, 0.3, 0.4), 8 / 255: (4 / 255, 8 / 255, 12 / 255, 16 / 
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed: the model at every radius."""
-    return runs.cell_per_model(setting, _cell, extra=5)
+    return models.cell_per_model(setting, _cell, extra=5)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
-    classifier = runs.classifier(runs.trained(setting, row, seed))
-    test = runs.dataset(setting).test
+    classifier = models.classifier(models.trained(setting, row, seed))
+    test = models.dataset(setting).test
     attacks = [
         Attack(f"pgd{steps}", radius) for steps in _STEPS for radius in _RADII[setting.epsilon]
     ]
@@ -82,3 +83,13 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.tight_layout()
     figure.savefig(path)
+
+
+FIGURE2 = Experiment(
+    "Figure 2: accuracy (%) over the radius",
+    "cifar10",
+    ("jarn_at", "pgd_at", "pgd_at_wide"),
+    cells,
+    published,
+    draw,
+)

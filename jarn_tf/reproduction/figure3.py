@@ -8,7 +8,8 @@ import matplotlib.figure
 import numpy as np
 
 from jarn_tf import evaluation
-from jarn_tf.reproduction import runs
+from jarn_tf.reproduction import models
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
@@ -17,12 +18,12 @@ _IMAGES = 100
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed: the surface around the first test images."""
-    return runs.cell_per_model(setting, _cell)
+    return models.cell_per_model(setting, _cell)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
-    classifier = runs.classifier(runs.trained(setting, row, seed))
-    test = runs.dataset(setting).test.first(_IMAGES)
+    classifier = models.classifier(models.trained(setting, row, seed))
+    test = models.dataset(setting).test.first(_IMAGES)
     surfaces = evaluation.loss_surface(
         classifier, test.floats, test.labels, epsilon=setting.epsilon, seed=seed
     )
@@ -79,3 +80,12 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
 
 def _of_first_seed(results: dict, row: str) -> dict:
     return min((r for r in results.values() if row in r["values"]), key=lambda r: r["seed"])
+
+
+FIGURE3 = Experiment(
+    "Figure 3: the loss around an image",
+    "cifar10",
+    ("standard", "fgsm_at", "jarn", "jarn_at", "pgd_at"),
+    cells,
+    draw=draw,
+)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pathlib
 
-from jarn_tf import evaluation, experiment, input_jacobian
+from jarn_tf import evaluation, input_jacobian
 from jarn_tf.evaluation import signed_to_pixels
-from jarn_tf.reproduction import runs
+from jarn_tf.reproduction import models
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 
@@ -15,11 +16,11 @@ _IMAGES = 10
 
 def cells(setting: Setting) -> list[Cell]:
     """One cell a row and seed."""
-    return runs.cell_per_model(setting, _cell)
+    return models.cell_per_model(setting, _cell)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
-    found = experiment.read_evaluation(runs.trained(setting, row, seed))["saliency"]
+    found = models.evaluation(setting, models.trained(setting, row, seed))["saliency"]
     correlation = found["jacobian_image_correlation"]
     return {
         "values": {
@@ -37,12 +38,21 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """The first test images, and below them the Jacobian of the loss of each model."""
-    test = runs.dataset(setting).test.first(_IMAGES)
+    test = models.dataset(setting).test.first(_IMAGES)
     seed = min(setting.seeds)
     rows = {"image": test.floats}
     for row in setting.rows:
-        classifier = runs.classifier(runs.trained(setting, row, seed))
+        classifier = models.classifier(models.trained(setting, row, seed))
         jacobians = input_jacobian(classifier, test.floats, test.labels).numpy()
         rows[ROWS[row]] = signed_to_pixels(jacobians)
     title = f"Jacobians of the loss, {setting.dataset}, seed {seed} (grey is 0)"
     evaluation.jacobian_figure(path, rows, test.labels, title)
+
+
+FIGURE4 = Experiment(
+    "Figure 4: saliency of the Jacobian",
+    "cifar10",
+    ("standard", "pgd_at", "jarn"),
+    cells,
+    draw=draw,
+)

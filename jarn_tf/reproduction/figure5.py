@@ -8,11 +8,12 @@ import pathlib
 import matplotlib.figure
 import numpy as np
 
-from jarn_tf.config import preset
-from jarn_tf.reproduction import runs
+from jarn_tf.reproduction import models
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
+from jarn_tf.runs.presets import preset
 
 #: Field of the configuration to multiples of the preset's value, the other fields at theirs. The
 #: paper says "a range"; its values are in a picture alone.
@@ -41,7 +42,7 @@ def cells(setting: Setting) -> list[Cell]:
         Cell(
             f"{row}, {name} {value:g}, seed {seed}",
             seed,
-            runs.training_cost(setting, row, seed, **_changes(setting, row, name, value)),
+            models.training_cost(setting, row, seed, **_changes(setting, row, name, value)),
             functools.partial(_cell, setting, row, name, value, seed),
         )
         for seed in setting.seeds
@@ -53,10 +54,10 @@ def cells(setting: Setting) -> list[Cell]:
 
 def _cell(setting: Setting, row: str, name: str, value: float, seed: int) -> dict:
     changes = _changes(setting, row, name, value)
-    workdir = runs.trained(setting, row, seed, **changes)
+    workdir = models.trained(setting, row, seed, **changes)
     return {
-        "values": {f"{row}, {name} {value:g}": runs.accuracies(setting, workdir)},
-        "notes": runs.collapse_notes(setting, row, seed, **changes),
+        "values": {f"{row}, {name} {value:g}": models.accuracies(setting, workdir)},
+        "notes": models.collapse_notes(setting, row, seed, **changes),
     }
 
 
@@ -94,3 +95,13 @@ def _draw_panel(axis, results: dict, row: str, name: str, values: list[float]) -
     axis.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     axis.set_xlabel(name)
     axis.grid(alpha=0.3)
+
+
+FIGURE5 = Experiment(
+    "Figure 5: accuracy (%) over hyper-parameters",
+    "cifar10",
+    ("jarn",),
+    cells,
+    published,
+    draw,
+)

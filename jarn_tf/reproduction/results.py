@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jarn_tf import experiment
 from jarn_tf.files import write_atomically, write_json
-from jarn_tf.reproduction.setting import ROWS, Setting
+from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting
+from jarn_tf.runs.workdir import refuse_unwritable, versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Keeps the output folder to one process; ValueError where another one has it."""
-    experiment.refuse_unwritable(folder)
+    refuse_unwritable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         try:
@@ -106,7 +106,7 @@ def read(setting: Setting) -> dict[str, Any]:
     new = {
         "setting": setting.identity(),
         "machine": f"{os.cpu_count()} CPUs ({platform.machine()})",
-        "versions": experiment.versions(),
+        "versions": versions(),
         "cells": {},
     }
     if not path.exists():
@@ -122,10 +122,12 @@ def read(setting: Setting) -> dict[str, Any]:
             f"{path} is no readable result file ({error}). Move it away or name another --output."
         ) from None
     here = setting.identity()
+    content["setting"] = here | there
     other = [
         f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
         for name in here | there
-        if there.get(name) != here.get(name)
+        if content["setting"].get(name) != here.get(name)
+        or (name not in there and not name.startswith(SETTINGS_OF))
     ]
     if other:
         raise ValueError(

@@ -8,12 +8,15 @@ import json
 import pathlib
 from typing import Any
 
-from jarn_tf import config
-from jarn_tf.config import Config, preset
+from jarn_tf import arguments
+from jarn_tf.runs.config import PRESETS, WATCHING, Config
+from jarn_tf.runs.presets import preset
 
 SCALES = ("smoke", "small", "full")
+#: What the keys of `Setting.identity` begin with that are digests of a row's settings.
+SETTINGS_OF = "settings of "
 
-#: Row to how the paper calls it. All but the last two are rows of its Table 3.
+#: Row to how the paper calls it, or we do.
 ROWS = {
     "standard": "Standard",
     "uniform_noise": "Uniform Noise",
@@ -22,9 +25,16 @@ ROWS = {
     "jarn": "JARN",
     "pgd_at": "PGD-AT7",
     "jarn_at": "JARN-AT1",
+    "jarn_pgd_at": "JARN-PGD-AT",  # beyond the paper
     "pgd_at_wide": "PGD-AT7, larger radius",  # Section 4.3.1
     "trades": "TRADES",  # beyond the paper
 }
+
+BASELINES = ("standard", "uniform_noise", "jarn")
+#: The rows of the paper's Table 3.
+SEVEN = (
+    "standard", "uniform_noise", "fgsm_at", "double_backprop", "jarn", "pgd_at", "jarn_at",
+)  # fmt: skip
 
 #: Row to what its training costs, in forward passes a step; for estimates of time alone.
 COST = {
@@ -35,6 +45,7 @@ COST = {
     "jarn": 5,
     "pgd_at": 17,
     "jarn_at": 8,
+    "jarn_pgd_at": 20,
     "pgd_at_wide": 17,
     "trades": 27,
 }
@@ -63,9 +74,9 @@ class Setting:
 
     Attributes:
         experiment: Its name.
-        dataset: One of `config.DATASETS`.
+        dataset: One of `arguments.DATASETS`.
         scale: One of `SCALES`.
-        preset: One of `config.PRESETS`.
+        preset: One of `PRESETS`.
         rows: Names of `ROWS` to run.
         seeds: Seeds to run.
         output: Folder of the results.
@@ -84,9 +95,9 @@ class Setting:
     substitute: str | None = None
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, config.DATASETS)
-        config.one_of("scale", self.scale, SCALES)
-        config.one_of("preset", self.preset, config.PRESETS)
+        arguments.one_of("dataset", self.dataset, arguments.DATASETS)
+        arguments.one_of("scale", self.scale, SCALES)
+        arguments.one_of("preset", self.preset, PRESETS)
         if not self.rows or set(self.rows) - set(ROWS):
             raise ValueError(
                 f"row must be all, or some of {', '.join(ROWS)}. "
@@ -101,23 +112,30 @@ class Setting:
             self.config(self.rows[0], seed)  # raises ValueError for a seed out of range
 
     def identity(self) -> dict[str, Any]:
-        """What two results must share to stand in one file; rows and seeds add up in it."""
+        """What two results must share to stand in one file; rows and seeds add up in it.
+
+        Each row's settings stand by themselves, so that a new row leaves the file as it is.
+        """
         names = ("experiment", "dataset", "scale", "preset")
-        runs = [_training(self.config(row, 0)) for row in ROWS]
-        return {name: getattr(self, name) for name in names} | {
-            "substitute": self.substitute and _digest(pathlib.Path(self.substitute).read_bytes()),
-            "digest of the presets": _digest(json.dumps(runs).encode()),
-        }
+        runs = {row: json.dumps(_training(self.config(row, 0))) for row in ROWS}
+        return (
+            {name: getattr(self, name) for name in names}
+            | {
+                "substitute": self.substitute
+                and _digest(pathlib.Path(self.substitute).read_bytes())
+            }
+            | {f"{SETTINGS_OF}{row}": _digest(run.encode()) for row, run in runs.items()}
+        )
 
     @property
     def epsilon(self) -> float:
         """The radius of the paper's attacks on the dataset."""
-        return preset(self.dataset, name="paper").epsilon
+        return preset(self.dataset, preset="paper").epsilon
 
     def config(self, row: str, seed: int, **changes: Any) -> Config:
         """The training run behind a row."""
         if row == "pgd_at_wide":
-            changes = {"epsilon": _WIDE_RADIUS[self.dataset]} | changes
+            changes = {"training_epsilon": _WIDE_RADIUS[self.dataset]} | changes
         defense = "pgd_at" if row == "pgd_at_wide" else row
         return preset(
             self.dataset,
@@ -135,7 +153,7 @@ class Setting:
 def _training(run: Config) -> dict[str, Any]:
     """The settings that the trained weights depend on."""
     settings = run.as_dict() | {"data_dir": None}
-    return {name: value for name, value in settings.items() if name not in config.WATCHING}
+    return {name: value for name, value in settings.items() if name not in WATCHING}
 
 
 def _digest(content: bytes) -> str:

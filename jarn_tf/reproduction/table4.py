@@ -13,13 +13,14 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf.builders import build_model
-from jarn_tf.config import Config
 from jarn_tf.defense import Defense
 from jarn_tf.jarn import JARN
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import SECONDS_AN_EPOCH
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
+from jarn_tf.runs.builders import build_model
+from jarn_tf.runs.config import Config
 
 #: Network to image shape and training images, our validation tenth left out.
 _NETWORKS = {"mnist_cnn": ((28, 28, 1), 54_000), "wide_resnet": ((32, 32, 3), 45_000)}
@@ -112,3 +113,12 @@ def published(setting: Setting, row: str, column: str) -> float | None:
     if column == f"epoch / {ROWS['pgd_at']}":
         return round(SECONDS_AN_EPOCH[name] / SECONDS_AN_EPOCH["pgd_at"], 3)
     return None
+
+
+TABLE4 = Experiment(
+    "Table 4: seconds of training",
+    "cifar10",
+    ("standard", "pgd_at", "jarn_at", "fgsm_at", "jarn"),
+    cells,
+    published,
+)

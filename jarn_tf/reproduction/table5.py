@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import keras
 
-from jarn_tf import evaluation, experiment
+from jarn_tf import evaluation
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import runs
+from jarn_tf.reproduction import models
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import TRANSFER
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
+from jarn_tf.runs import evaluating
 
 _ATTACKS = {"FGSM": "fgsm", "PGD-20": "pgd20"}
 
@@ -21,22 +23,22 @@ def cells(setting: Setting) -> list[Cell]:
         ValueError: The substitute cannot be loaded or does not fit the dataset.
     """
     if setting.substitute:  # before hours of training
-        substitute = experiment.load_classifier(setting.substitute)
-        experiment.refuse_other_shape(substitute, setting.dataset, runs.dataset(setting))
-    return runs.cell_per_model(setting, _cell, extra=10)
+        substitute = evaluating.load_classifier(setting.substitute)
+        evaluating.refuse_other_shape(substitute, setting.dataset, models.dataset(setting))
+    return models.cell_per_model(setting, _cell, extra=10)
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
     def model(name: str, seed: int) -> keras.Model:
-        return runs.classifier(runs.trained(setting, name, seed))
+        return models.classifier(models.trained(setting, name, seed))
 
     target = model(row, seed)
     if setting.substitute:
-        sources = {"substitute": experiment.load_classifier(setting.substitute)}
+        sources = {"substitute": evaluating.load_classifier(setting.substitute)}
     else:
         sources = {ROWS["pgd_at"]: model("pgd_at", seed)}
     sources |= {"same model": model(row, seed + 1), "white-box": target}
-    test = runs.dataset(setting).test
+    test = models.dataset(setting).test
     attacks = [Attack(attack, setting.epsilon) for attack in _ATTACKS.values()]
     clean = evaluation.robustness(target, test.floats, test.labels, [Attack("clean", 0.0)])
     values = {}
@@ -52,3 +54,12 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
 def published(setting: Setting, row: str, column: str) -> float | None:
     """The paper's accuracy, on CIFAR-10 alone."""
     return TRANSFER.get((row, column)) if setting.dataset == "cifar10" else None
+
+
+TABLE5 = Experiment(
+    "Table 5: accuracy (%) under transfer attacks",
+    "cifar10",
+    ("jarn", "jarn_at"),
+    cells,
+    published,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -102,45 +103,13 @@ def measure(
     top = np.sort(logits, axis=-1)
     median_lead = float(np.median(top[:, -1] - top[:, -2]))
     scale = _LEAD / max(median_lead, 1e-6 * float(np.median(np.abs(logits))), 1e-30)
-    rescaled = keras.Sequential(
-        [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(scale)]
-    )
-
-    @functools.cache
-    def substitute():
-        return distilled_substitute(classifier, images, epsilon, seed)
-
-    def noise(images, labels, radius, seed):
-        drawn = tf.random.stateless_uniform(images.shape, [seed, 0], -radius, radius)
-        return attacks.project_linf(images + drawn, attacks.linf_bounds(images, radius))
-
-    def pgd(steps, target=classifier, restarts=1, loss="cross_entropy"):
-        return lambda images, labels, radius, seed: attacks.pgd(
-            target, images, labels, epsilon=radius, steps=steps, restarts=restarts, loss=loss,
-            seed=seed, stop_when_misclassified=True,
-        )  # fmt: skip
-
-    curves = {
-        NOISE: noise,
-        FGSM: lambda images, labels, radius, seed: attacks.fgsm(
-            classifier, images, labels, epsilon=radius
-        ),
-        PGD: pgd(40),
-        MARGIN: pgd(40, loss="margin"),
-        SQUARE: lambda images, labels, radius, seed: attacks.square(
-            classifier, images, labels, epsilon=radius, queries=_QUERIES, seed=seed
-        ),
-    }
-    at_epsilon = {
-        FEW_STEPS: pgd(10),
-        MANY_STEPS: pgd(100, restarts=3),
-        RESCALED: pgd(40, rescaled),
-        TRANSFER: lambda images, labels, radius, seed: attacks.pgd(
-            substitute(), images, labels, epsilon=radius, steps=40, seed=seed
-        ),
-    }
-    runs = [(name, attack, radius) for name, attack in curves.items() for radius in radii(epsilon)]
-    runs += [(name, attack, epsilon) for name, attack in at_epsilon.items()]
+    runs = [
+        (name, attack, radius)
+        for name, attack in _at_every_radius(classifier).items()
+        for radius in radii(epsilon)
+    ]
+    once = _at_epsilon(classifier, images, epsilon, seed, scale)
+    runs += [(name, attack, epsilon) for name, attack in once.items()]
     withstands = {}
     for name, attack, radius in tqdm.tqdm(
         runs, desc="verdict", leave=False, disable=None if progress else True
@@ -152,13 +121,69 @@ def measure(
         clean,
         withstands,
         epsilon,
-        _gradient_sizes(classifier, noise(images, labels, epsilon, seed), labels),
+        _gradient_sizes(classifier, _noise(images, labels, epsilon, seed), labels),
         median_lead,
         _repeated(classifier, images, logits),
         _alone(classifier, images, logits),
         predicted,
         changed_by_inference(classifier, images),
     )
+
+
+#: From images, labels, radius and seed to adversarial images.
+_Attack = Callable[[np.ndarray, np.ndarray, float, int], tf.Tensor]
+
+
+def _at_every_radius(classifier: keras.Model) -> dict[str, _Attack]:
+    """The attacks that the curves over the radius are of."""
+    return {
+        NOISE: _noise,
+        FGSM: lambda images, labels, radius, seed: attacks.fgsm(
+            classifier, images, labels, epsilon=radius
+        ),
+        PGD: _pgd(classifier, 40),
+        MARGIN: _pgd(classifier, 40, loss="margin"),
+        SQUARE: lambda images, labels, radius, seed: attacks.square(
+            classifier, images, labels, epsilon=radius, queries=_QUERIES, seed=seed
+        ),
+    }
+
+
+def _at_epsilon(
+    classifier: keras.Model, images: np.ndarray, epsilon: float, seed: int, scale: float
+) -> dict[str, _Attack]:
+    """The attacks at the claimed radius alone; `scale` is the factor of the rescaled logits."""
+    rescaled = keras.Sequential(
+        [keras.Input(images.shape[1:]), classifier, keras.layers.Rescaling(scale)]
+    )
+
+    @functools.cache
+    def substitute():
+        return distilled_substitute(classifier, images, epsilon, seed)
+
+    return {
+        FEW_STEPS: _pgd(classifier, 10),
+        MANY_STEPS: _pgd(classifier, 100, restarts=3),
+        RESCALED: _pgd(rescaled, 40),
+        TRANSFER: lambda images, labels, radius, seed: attacks.pgd(
+            substitute(), images, labels, epsilon=radius, steps=40, seed=seed
+        ),
+    }
+
+
+def _noise(images: np.ndarray, labels: np.ndarray, radius: float, seed: int) -> tf.Tensor:
+    del labels
+    drawn = tf.random.stateless_uniform(images.shape, [seed, 0], -radius, radius)
+    return attacks.project_linf(images + drawn, attacks.linf_bounds(images, radius))
+
+
+def _pgd(
+    classifier: keras.Model, steps: int, restarts: int = 1, loss: str = "cross_entropy"
+) -> _Attack:
+    return lambda images, labels, radius, seed: attacks.pgd(
+        classifier, images, labels, epsilon=radius, steps=steps, restarts=restarts, loss=loss,
+        seed=seed, stop_when_misclassified=True,
+    )  # fmt: skip
 
 
 def _right(classifier, images, labels, attack, radius, seed) -> dict[str, np.ndarray]:

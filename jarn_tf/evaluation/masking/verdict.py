@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from jarn_tf import checks, config
+from jarn_tf import arguments, checks
 from jarn_tf.evaluation.masking.evidence import JUDGES, UNDECIDED, Evidence, most_serious
 from jarn_tf.evaluation.masking.measurements import measure
 from jarn_tf.resume import Parts
@@ -77,9 +77,9 @@ def masking_verdict(
     Raises:
         ValueError: Bad images, labels, logits or epsilon.
     """
-    config.radius(epsilon)
-    config.positive("epsilon", epsilon)
-    config.whole("seed", seed, least=0)
+    arguments.radius(epsilon)
+    arguments.positive("epsilon", epsilon)
+    arguments.whole("seed", seed, least=0)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size=500)
     images = images.astype(np.float32)

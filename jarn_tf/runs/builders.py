@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import attacks, baselines, networks
-from jarn_tf.config import Config, Optimizer
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jarn import JARN
+from jarn_tf.runs.config import Config
+from jarn_tf.runs.settings import Optimizer
 
 
 def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
@@ -114,12 +115,11 @@ def _classifier(config: Config, image_shape: tuple[int, int, int], classes: int)
 def _perturbation(config: Config, total_steps: int) -> Perturbation | None:
     if config.perturbation == "none":
         return None
-    epsilon = config.epsilon if config.training_epsilon is None else config.training_epsilon
     if config.perturbation == "uniform_noise":
-        return attacks.UniformNoise(epsilon, config.noise_fraction)
+        return attacks.UniformNoise(config.training_epsilon, config.noise_fraction)
     one_step = config.perturbation == "fgsm"
     return attacks.AdversarialExamples(
-        epsilon,
+        config.training_epsilon,
         steps=1 if one_step else config.attack_steps,
         step_size=config.attack_step_size,
         random_start=config.attack_random_start or not one_step,

@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 import toys
 
-from jarn_tf import Defense, attacks, callbacks, data, evaluation, experiment
-from jarn_tf.attacks.autoattack import VERSIONS
-from jarn_tf.config import preset
+from jarn_tf import Defense, callbacks, data
 from jarn_tf.evaluation import Attack, robustness
+from jarn_tf.runs import training
+from jarn_tf.runs.presets import preset
+from jarn_tf.runs.workdir import Workdir
 
 
 def snapshot(folder):
@@ -116,12 +117,12 @@ def test_a_run_stopped_again_and_again_ends_as_the_unbroken_one(tiny_config, run
             pytest.raises(expected[0], match=expected[1]) as stopped,
         ):
             stop(patch, epoch)
-            experiment.train(tiny_config, workdir)
+            training.train(tiny_config, workdir)
         assert "\n" not in str(stopped.value)
         newest = tf.train.latest_checkpoint(str(workdir / "checkpoints"))
         assert (newest and int(newest.rsplit("-", 1)[1])) == saved
         assert not (workdir / "model.keras").exists()
-    rows = experiment.train(tiny_config, workdir)
+    rows = training.train(tiny_config, workdir)["attacks"]
     assert_same_run(workdir, run_dir)
     expected = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
     assert [r["accuracy"] for r in rows] == [r["accuracy"] for r in expected]
@@ -163,9 +164,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         continued.append(toys.state(model))
         raise Stop
 
-    monkeypatch.setattr(experiment, "_fit", fit)
+    monkeypatch.setattr(training, "_fit", fit)
     with pytest.raises(Stop):
-        experiment.train(tiny_config, workdir)
+        training.train(tiny_config, workdir)
     epochs, restored = continued
     assert epochs == 3
     names = [n for n in before.get_variable_to_shape_map() if "classifier" in n]
@@ -178,8 +179,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 def test_a_finished_run_is_not_trained_again(tiny_config, run_dir, capsys, monkeypatch):
     before = snapshot(run_dir)
-    monkeypatch.setattr(experiment, "_fit", lambda *args: pytest.fail("trained again"))
-    rows = experiment.train(tiny_config, run_dir)
+    monkeypatch.setattr(training, "_fit", lambda *args: pytest.fail("trained again"))
+    rows = training.train(tiny_config, run_dir)["attacks"]
     assert "finished" in capsys.readouterr().out
     assert snapshot(run_dir) == before
     assert rows == json.loads(before["evaluation.json"])["attacks"]
@@ -189,7 +190,7 @@ def test_another_configuration_is_refused(tiny_config, run_dir):
     before = snapshot(run_dir)
     other = dataclasses.replace(tiny_config, seed=7, adversarial_weight=2.0)
     with pytest.raises(ValueError, match="another configuration") as error:
-        experiment.train(other, run_dir)
+        training.train(other, run_dir)
     for part in ("seed", "0", "7", "adversarial_weight", str(run_dir)):
         assert part in str(error.value)
     assert "batch_size" not in str(error.value)
@@ -203,22 +204,22 @@ def test_a_run_made_before_a_setting_existed(tiny_config, run_dir, tmp_path):
     del content["config"]["robust_every"], content["config"]["keep_best_robust"]
     (tmp_path / "config.json").write_text(json.dumps(content))
     as_then = dataclasses.replace(tiny_config, keep_best_robust=False)
-    experiment.refuse_other_config(as_then, tmp_path)
+    Workdir(tmp_path).refuse_other_config(as_then)
     for name, value in (("keep_best_robust", True), ("robust_every", 2)):
         other = dataclasses.replace(as_then, **{name: value})
         with pytest.raises(ValueError, match=f"Different: {name} "):
-            experiment.refuse_other_config(other, tmp_path)
+            Workdir(tmp_path).refuse_other_config(other)
     del content["config"]["seed"], content["config"]["epochs"]  # which has no default
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="Different: epochs "):
-        experiment.refuse_other_config(as_then, tmp_path)
+        Workdir(tmp_path).refuse_other_config(as_then)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"configuration": 1}', '{"config": 3}'])
 def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError) as error:
-        experiment.train(tiny_config, tmp_path)
+        training.train(tiny_config, tmp_path)
     assert "\n" not in str(error.value)
     assert snapshot(tmp_path) == {"config.json": content.encode()}
 
@@ -226,13 +227,13 @@ def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, conten
 def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        experiment.train(tiny_config, tmp_path / "file" / "run")
+        training.train(tiny_config, tmp_path / "file" / "run")
 
 
 def test_a_batch_larger_than_the_dataset_writes_nothing(tiny_config, tmp_path):
     config = dataclasses.replace(tiny_config, train_examples=63)
     with pytest.raises(ValueError, match="batch_size=64 and 63 training images"):
-        experiment.train(config, tmp_path / "run")
+        training.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -306,7 +307,7 @@ def test_what_a_run_is_watched_for(tmp_path, monkeypatch, defense):
     monkeypatch.setattr(Defense, "fit", fit)
     sizes = {"train_examples": 64, "test_examples": 10, "batch_size": 64, "epochs": 6}
     with pytest.raises(Stop):
-        experiment.train(preset("digits", defense, robust_every=3, **sizes), tmp_path)
+        training.train(preset("digits", defense, robust_every=3, **sizes), tmp_path)
     names = [type(callback).__name__ for callback in given]
     assert {name for name in names if name.endswith("Warning")} == WARNED_OF[defense]
     (robust,) = [c for c in given if isinstance(c, callbacks.RobustAccuracy)]
@@ -327,149 +328,3 @@ def test_evaluation_json_is_of_the_saved_classifier(run_dir, tiny_config, digits
     test = digits.test.first(64)
     predicted = classifier(test.floats).numpy().argmax(axis=1)
     assert rows["clean"]["accuracy"] == pytest.approx((predicted == test.labels).mean())
-
-
-# Evaluation
-
-
-def test_evaluate_a_classifier_of_one_s_own(digits_classifier, digits, tmp_path):
-    digits_classifier.save(tmp_path / "mine.keras")
-    target = experiment.saved_model(tmp_path / "mine.keras", "digits", tmp_path / "out")
-    rows = experiment.evaluate(target, [Attack("fgsm", 0.05)], examples=50)
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["attacks"] == rows
-    predicted = digits_classifier(digits.test.floats[:50]).numpy().argmax(axis=1)
-    assert rows[0]["accuracy"] == pytest.approx((predicted == digits.test.labels[:50]).mean())
-
-
-@pytest.fixture
-def target(digits_classifier, tmp_path):
-    digits_classifier.save(tmp_path / "mine.keras")
-    return experiment.saved_model(tmp_path / "mine.keras", "digits", tmp_path / "out")
-
-
-AUTOATTACK = [Attack("fgsm", 0.1), Attack("pgd10", 0.1), Attack("autoattack", 0.1)]
-
-
-def test_worst_cases_are_misclassified_when_read_from_disk(target, digits_classifier, digits):
-    rows = experiment.evaluate(target, [Attack("fgsm", 0.02), *AUTOATTACK], examples=40)
-    accuracy = {(row["name"], row["epsilon"]): row["accuracy"] for row in rows}
-    found = np.load(target.output / "adversarial" / "epsilon_0.1.npz")
-    labels, right = digits.test.labels[:40], found["right"]
-    np.testing.assert_array_equal(found["labels"], labels)
-    for size in (1, 7, 40):  # however they are put together
-        logits = [
-            digits_classifier(found["images"][i : i + size]).numpy() for i in range(0, 40, size)
-        ]
-        predicted = np.concatenate(logits).argmax(axis=1)
-        np.testing.assert_array_equal(predicted == labels, right)
-    exact = found["images"].astype(np.float64) - digits.test.floats[:40].astype(np.float64)
-    assert np.abs(exact).max() <= 0.1
-    assert found["images"].min() >= 0 and found["images"].max() <= 1
-    assert right.mean() == pytest.approx(accuracy["worst_case", 0.1])
-    assert accuracy["worst_case", 0.1] <= min(accuracy[a.name, 0.1] for a in AUTOATTACK)
-    by = found["broken_by"]
-    assert set(by[~right]) <= {"clean", *(a.name for a in AUTOATTACK)} and set(by[right]) <= {""}
-    assert (by == "fgsm").sum() == round(40 * (accuracy["clean", 0] - accuracy["fgsm", 0.1]))
-    experiment.evaluate(target, [Attack("fgsm", 0.02)], examples=40)
-    names = [path.name for path in (target.output / "adversarial").iterdir()]
-    assert names == ["epsilon_0.02.npz"]  # none of the evaluation before
-
-
-@pytest.mark.parametrize("broken_off", ["pgd", "square", "masking_verdict"])
-def test_an_interrupted_evaluation_continues(target, broken_off, tmp_path, monkeypatch):
-    """It ends with the accuracies, images and verdict of an unbroken one, and cleans up."""
-    options = {"examples": 20}
-    if broken_off == "masking_verdict":
-        options["verdict_epsilon"] = 0.1
-    unbroken = dataclasses.replace(target, output=tmp_path / "unbroken")
-    experiment.evaluate(unbroken, AUTOATTACK, **options)
-
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        if broken_off == "masking_verdict":
-            patch.setattr(evaluation.masking.verdict, "measure", interrupt)
-        elif broken_off == "pgd":
-            patch.setattr(attacks, "pgd", interrupt)
-        else:
-            members = VERSIONS["standard"] | {"square": (interrupt, {})}
-            patch.setitem(VERSIONS, "standard", members)
-        with pytest.raises(KeyboardInterrupt):
-            experiment.evaluate(target, AUTOATTACK, **options)
-    assert not (target.output / "evaluation.json").exists()
-    assert any((target.output / "evaluation_state").rglob("*.npz"))
-    with pytest.raises(ValueError, match="something else. Different: epsilon .*delete the folder"):
-        experiment.evaluate(target, [Attack("autoattack", 0.05)], **options)
-    experiment.evaluate(target, AUTOATTACK, **options)
-    assert not (target.output / "evaluation_state").exists()
-
-    def content(folder):
-        found = json.loads((folder / "evaluation.json").read_text())
-        for row in found["attacks"]:
-            del row["seconds"]
-        return found
-
-    assert content(target.output) == content(unbroken.output)
-    for path in (unbroken.output / "adversarial").iterdir():
-        there, here = np.load(path), np.load(target.output / "adversarial" / path.name)
-        for name in there:
-            np.testing.assert_array_equal(there[name], here[name])
-
-
-def test_a_damaged_part_is_computed_again(target, monkeypatch, capsys):
-    options = {"examples": 20}
-    expected = experiment.evaluate(target, AUTOATTACK, **options)
-    monkeypatch.setattr(experiment.Parts, "discard", lambda self: None)
-    experiment.evaluate(target, AUTOATTACK, **options)
-    parts = sorted((target.output / "evaluation_state").glob("*.npz"))
-    parts[0].write_bytes(b"")
-    parts[1].write_bytes(parts[1].read_bytes()[:-40])
-    flipped = bytearray(parts[2].read_bytes())
-    flipped[len(flipped) // 2] ^= 1
-    parts[2].write_bytes(flipped)
-    found = experiment.evaluate(target, AUTOATTACK, **options)
-    assert [row["accuracy"] for row in found] == [row["accuracy"] for row in expected]
-    assert capsys.readouterr().out.count("computing it again") == 3
-
-
-def test_a_verdict_at_radius_0_is_refused_before_the_work(target):
-    with pytest.raises(ValueError, match="radius of a verdict must be .* above 0"):
-        experiment.evaluate(target, AUTOATTACK, verdict_epsilon=0.0)
-    assert not target.output.exists()
-
-
-def test_probabilities_are_refused_and_leave_nothing(digits_classifier, tmp_path):
-    softmax = keras.layers.Softmax()
-    keras.Sequential([keras.Input((28, 28, 1)), digits_classifier, softmax]).save(
-        tmp_path / "softmax.keras"
-    )
-    target = experiment.saved_model(tmp_path / "softmax.keras", "digits", tmp_path / "out")
-    with pytest.raises(ValueError, match="Remove its last softmax"):
-        experiment.evaluate(target, AUTOATTACK)
-    assert not target.output.exists()
-
-
-def test_a_model_of_another_image_shape_is_refused(tmp_path):
-    toys.classifier().save(tmp_path / "toy.keras")
-    target = experiment.saved_model(tmp_path / "toy.keras", "digits", tmp_path / "out")
-    with pytest.raises(ValueError, match="does not fit digits"):
-        experiment.evaluate(target, [Attack("fgsm", 0.05)])
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no model"])
-def test_a_file_that_is_no_model(tmp_path, content):
-    path = tmp_path / "m.keras"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises((ValueError, OSError), match="m.keras"):
-        experiment.saved_model(path, "digits", tmp_path / "out")
-
-
-def test_an_unfinished_run_is_not_evaluated(run_dir, tmp_path):
-    shutil.copy(run_dir / "config.json", tmp_path)
-    with pytest.raises(ValueError, match="not finished"):
-        experiment.finished_run(tmp_path)
-    with pytest.raises(ValueError, match="no readable run"):
-        experiment.finished_run(tmp_path / "nowhere")

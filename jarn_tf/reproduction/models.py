@@ -9,10 +9,12 @@ from typing import Any
 
 import keras
 
-from jarn_tf import data, experiment
+from jarn_tf import data
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import COST, ROWS, Setting
+from jarn_tf.runs import evaluating, evaluations, training
+from jarn_tf.runs.workdir import Workdir
 
 #: Dataset to (column, attack): what the paper's table on it shows, then the strongest of them on
 #: the margin, which masked gradients do not mislead. Digits stand in for MNIST.
@@ -39,14 +41,17 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     """
     config = setting.config(row, seed, **changes)
     workdir = _workdir(setting, row, seed, changes)
-    experiment.refuse_other_config(config, workdir)
-    wanted = list(attacks(setting).values())
-    found = experiment.read_evaluation(workdir)
-    if found is None:
-        experiment.train(config, workdir, wanted)
-    elif not _is_of(found, wanted, len(dataset(setting).test)):
-        experiment.evaluate(experiment.finished_run(workdir), wanted)
+    Workdir(workdir).refuse_other_config(config)
+    if evaluation(setting, workdir) is None:
+        training.train(config, workdir, list(attacks(setting).values()))
     return workdir
+
+
+def evaluation(setting: Setting, workdir: pathlib.Path) -> dict[str, Any] | None:
+    """A run's evaluation under the attacks of the paper's table; None if there is none."""
+    images = dataset(setting)
+    wanted = list(attacks(setting).values())
+    return evaluations.find(workdir, wanted, len(images.test), images.classes)
 
 
 def attacks(setting: Setting) -> dict[str, Attack]:
@@ -84,7 +89,7 @@ def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str
 
 def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:
     """A line below the table where the trained model has collapsed."""
-    to = experiment.read_evaluation(_workdir(setting, row, seed, changes))["collapsed_to_class"]
+    to = evaluation(setting, _workdir(setting, row, seed, changes))["collapsed_to_class"]
     name = ", ".join([ROWS[row], *(f"{k} {v}" for k, v in changes.items()), f"seed {seed}"])
     return [] if to is None else [f"{name} has collapsed: it takes every image for class {to}."]
 
@@ -95,17 +100,9 @@ def _workdir(setting: Setting, row: str, seed: int, changes: dict[str, Any]) -> 
     return setting.output / "models" / name
 
 
-def _is_of(found: dict[str, Any], attacks: list[Attack], examples: int) -> bool:
-    """Whether an evaluation is of these attacks and images; `launch.evaluate` can replace it."""
-    rows = [row for row in found["attacks"] if row["name"] not in ("clean", "worst_case")]
-    results = ("accuracy", "seconds")
-    settings = [{key: row[key] for key in row if key not in results} for row in rows]
-    return found["examples"] == examples and settings == [attack.row() for attack in attacks]
-
-
 def accuracies(setting: Setting, workdir: pathlib.Path) -> dict[str, float]:
     """Column to accuracy in %, from a run's `evaluation.json`; `worst` is of all its attacks."""
-    rows = experiment.read_evaluation(workdir)["attacks"]
+    rows = evaluation(setting, workdir)["attacks"]
     found = {row["name"]: 100 * row["accuracy"] for row in rows}
     columns = dict(_ATTACKS[setting.dataset]) | {"worst": "worst_case", "clean": "clean"}
     return {column: found[attack] for column, attack in columns.items()}
@@ -113,7 +110,7 @@ def accuracies(setting: Setting, workdir: pathlib.Path) -> dict[str, float]:
 
 def classifier(workdir: pathlib.Path) -> keras.Model:
     """A run's classifier, ready to attack."""
-    return experiment.finished_run(workdir).classifier
+    return evaluating.finished_run(workdir).classifier
 
 
 def dataset(setting: Setting) -> data.Dataset:

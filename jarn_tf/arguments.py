@@ -1,0 +1,49 @@
+"""Plain arguments: the words that options take, and checks of values. Standard library only."""
+
+from __future__ import annotations
+
+import math
+
+DATASETS = ("digits", "mnist", "svhn", "cifar10")
+ACTIVATIONS = ("relu", "leaky_relu", "gelu", "softplus")
+JACOBIANS = ("loss", "softmax", "logit")
+GAN_LOSSES = ("minimax", "non_saturating")
+REAL_IMAGES = ("perturbed", "clean")
+ATTACK_LOSSES = ("cross_entropy", "margin")
+APGD_LOSSES = ("cross_entropy", "dlr", "margin")
+
+
+def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+
+
+def whole(name: str, value: int, least: int = 1) -> None:
+    """Raises ValueError unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of at least 0. Received: {value!r}.")
+
+
+def positive(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is a finite number above 0."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0. Received: {value!r}.")
+
+
+def fraction(name: str, value: float, hint: str = "") -> None:
+    """Raises ValueError unless `value` is a number in [0, 1]."""
+    if not 0 <= value <= 1:  # NaN too
+        raise ValueError(f"{name} must be a number in [0, 1]. Received: {value!r}.{hint}")
+
+
+def radius(value: float, name: str = "epsilon") -> None:
+    """Raises ValueError unless `value` is a number in [0, 1], the range of pixels."""
+    hint = f" Pixels are in [0, 1]: did you mean {value:g}/255?" if 1 < value <= 255 else ""
+    fraction(name, value, hint)

@@ -1,0 +1,270 @@
+"""Every setting of a run, each declared once. Standard library only.
+
+Flags of `launch.train`, checks, `config.json`, TensorBoard's HParams and `docs/settings.md` follow
+from the declarations. The values of each dataset, preset and defense, with their sources, stand in
+`presets/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jarn_tf import arguments
+from jarn_tf.runs import settings
+from jarn_tf.runs.settings import Optimizer, Setting, setting
+
+#: Name of a defense to its perturbation of the training images and its regulariser.
+PAIRS = {
+    "standard": ("none", "none"),
+    "uniform_noise": ("uniform_noise", "none"),
+    "fgsm_at": ("fgsm", "none"),
+    "pgd_at": ("pgd", "none"),
+    "double_backprop": ("none", "double_backprop"),
+    "jarn": ("uniform_noise", "jarn"),
+    "jarn_at": ("fgsm", "jarn"),
+    "jarn_pgd_at": ("pgd", "jarn"),  # beyond the paper
+    "trades": ("pgd_kl", "trades"),  # beyond the paper
+}
+DEFENSES = tuple(PAIRS)
+PRESETS = ("recommended", "paper", "authors")
+PERTURBATIONS = ("none", "uniform_noise", "fgsm", "pgd", "pgd_kl")
+REGULARIZERS = ("none", "jarn", "double_backprop", "l1_gradient", "frobenius", "trades")
+#: Perturbations that attack the classifier in training.
+ADVERSARIAL = ("fgsm", "pgd", "pgd_kl")
+#: Settings that leave the trained weights as they are.
+WATCHING = ("epsilon", "robust_every", "keep_best_robust")
+
+_ATTACKED = {"perturbation": ADVERSARIAL}
+_PENALIZED = {"regularizer": tuple(r for r in REGULARIZERS if r not in ("none", "jarn"))}
+_JARN = {"regularizer": ("jarn",)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training run, resolved: two runs of equal configs have the same result.
+
+    Raises:
+        ValueError: A value out of range, or values that do not go together.
+    """
+
+    dataset: str = setting(settings.choice(*arguments.DATASETS), "What to train on.", "digits")
+    defense: str = setting(
+        settings.choice(*DEFENSES),
+        "How to train: the name of a perturbation of the training images and a regulariser.",
+        "jarn",
+    )
+    preset: str = setting(
+        settings.choice(*PRESETS),
+        "Where unset flags take their values from: what measures best, what the paper's text "
+        "says, or what the authors' released code does.",
+        "recommended",
+    )
+
+    # The run
+    seed: int = setting(
+        settings.whole(least=0, most=2**32 - 2),  # NumPy's limit; Table 5 needs the next one too
+        "Seed of weights, order, noise and augmentation.",
+        0,
+    )
+    epochs: int = setting(settings.whole(), "Passes over the training images.")
+    batch_size: int = setting(settings.whole(), "Images a step, over all replicas.")
+    train_examples: int | None = setting(
+        settings.whole(), "Use the first so many training images. Unset: all.", None
+    )
+    test_examples: int | None = setting(
+        settings.whole(), "Use the first so many validation and test images. Unset: all.", None
+    )
+    augment: bool = setting(
+        settings.TRUTH, "Random shifts of up to 4 pixels, and mirror images (Madry et al.)."
+    )
+    epsilon: float = setting(
+        settings.RADIUS,
+        "Radius of the attacks that the result is measured with, pixels being in [0, 1]. As a "
+        "flag it sets training_epsilon too, unless that is given.",
+    )
+
+    # The classifier and its optimizer
+    network: str = setting(settings.choice("mnist_cnn", "wide_resnet"), "The classifier.")
+    activation: str = setting(
+        settings.choice(*arguments.ACTIVATIONS), "The classifier's activation."
+    )
+    pixel_scale: float = setting(
+        settings.POSITIVE,
+        "Factor on the pixels inside mnist_cnn.",
+        only={"network": ("mnist_cnn",)},
+    )
+    wide_resnet_units: int = setting(
+        settings.whole(), "Residual units a stage.", 5, {"network": ("wide_resnet",)}
+    )
+    wide_resnet_width: int = setting(
+        settings.whole(), "Widening factor.", 10, {"network": ("wide_resnet",)}
+    )
+    weight_decay: float = setting(settings.NOT_NEGATIVE, "L2 coefficient of all networks' kernels.")
+    classifier_optimizer: Optimizer = setting(settings.OPTIMIZER, "Rate alpha of Algorithm 1.")
+    classifier_decay: tuple[tuple[float, float], ...] = setting(
+        settings.DECAY,
+        "From each fraction of the steps on, the classifier's rate is its first rate times the "
+        "factor.",
+    )
+
+    # The perturbation of the training images
+    perturbation: str = setting(
+        settings.choice(*PERTURBATIONS),
+        "What is done to the training images, if not what the defense does.",
+    )
+    training_epsilon: float = setting(
+        settings.RADIUS,
+        "Radius of the noise or attack on the training images.",
+        only={"perturbation": PERTURBATIONS[1:]},
+    )
+    noise_fraction: float = setting(
+        settings.FRACTION,
+        "Share of each batch that gets noise.",
+        only={"perturbation": ("uniform_noise",)},
+    )
+    attack_steps: int = setting(
+        settings.whole(),
+        "Steps of the training attack.",
+        only={"perturbation": ("pgd", "pgd_kl")},
+    )
+    attack_step_size: float | None = setting(
+        settings.POSITIVE,
+        "Step size of the training attack. Unset: that of attacks.AdversarialExamples.",
+        only=_ATTACKED,
+        optional=True,
+    )
+    attack_random_start: bool = setting(
+        settings.TRUTH,
+        "Whether the training attack fgsm starts at a random point; the others always do.",
+        only={"perturbation": ("fgsm",)},
+    )
+    epsilon_warmup_fraction: float = setting(
+        settings.FRACTION,
+        "Share of the steps over which the training attack's radius grows from 0.",
+        only=_ATTACKED,
+    )
+
+    # The regulariser
+    regularizer: str = setting(settings.choice(*REGULARIZERS), "Regulariser, if not the defense's.")
+    penalty_weight: float = setting(
+        settings.NOT_NEGATIVE, "Weight of every regulariser but JARN.", only=_PENALIZED
+    )
+    adversarial_weight: float = setting(settings.NOT_NEGATIVE, "lambda_adv of Eq. 10.", only=_JARN)
+    discriminator_interval: int = setting(
+        settings.whole(), "Steps between two updates of the discriminator.", only=_JARN
+    )
+    jarn_start_fraction: float = setting(
+        settings.FRACTION, "Share of the steps before JARN's phase.", only=_JARN
+    )
+    jacobian_of: str = setting(
+        settings.choice(*arguments.JACOBIANS),
+        "What J is the gradient of: the loss (Eq. 6), the label's softmax or its logit.",
+        only=_JARN,
+    )
+    standardize: bool = setting(
+        settings.TRUTH,
+        "Zero mean and unit norm for J and for what the discriminator sees.",
+        only=_JARN,
+    )
+    gan_loss: str = setting(
+        settings.choice(*arguments.GAN_LOSSES),
+        "What classifier and adaptor minimise: Eq. 9, or -log f_disc(J').",
+        only=_JARN,
+    )
+    real_images: str = setting(
+        settings.choice(*arguments.REAL_IMAGES),
+        "What the discriminator is shown as real.",
+        only=_JARN,
+    )
+    adaptor_trainable: bool = setting(
+        settings.TRUTH, "Whether the adaptor learns; else J' = tanh(J).", only=_JARN
+    )
+    adaptor_optimizer: Optimizer = setting(settings.OPTIMIZER, "Rate beta.", only=_JARN)
+    discriminator_filters: tuple[int, ...] = setting(
+        settings.CHANNELS, "Channels of the discriminator's convolutions.", only=_JARN
+    )
+    discriminator_batch_norm: bool = setting(
+        settings.TRUTH, "Batch normalisation in the discriminator.", only=_JARN
+    )
+    discriminator_optimizer: Optimizer = setting(settings.OPTIMIZER, "Rate gamma.", only=_JARN)
+
+    # What is watched, and where the run takes place
+    robust_every: int = setting(
+        settings.whole(), "Epochs between two evaluations of robust accuracy during training.", 1
+    )
+    keep_best_robust: bool = setting(
+        settings.TRUTH,
+        "Whether to keep the classifier of the epoch of best robust accuracy.",
+        False,
+    )
+    strategy: str = setting(
+        settings.choice("mirrored", "multi_worker", "none"),
+        "How to distribute training: all GPUs, or `replicas` logical CPUs; the workers of the "
+        "variable TF_CONFIG; one device.",
+        "mirrored",
+    )
+    replicas: int = setting(
+        settings.whole(), "Logical CPUs to mirror over where there is no GPU.", 1
+    )
+    data_dir: str | None = setting(
+        settings.TEXT, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.", None
+    )
+
+    def __post_init__(self):
+        for name, declared in declarations().items():
+            declared.check(name, getattr(self, name))
+        if self.regularizer == "trades" and self.perturbation == "none":
+            raise ValueError(
+                "regularizer=trades compares clean with perturbed images and needs a perturbation. "
+                "Received: perturbation=none. Use pgd_kl."
+            )
+        if self.keep_best_robust and self.robust_every > self.epochs:
+            raise ValueError(
+                "keep_best_robust needs an evaluation during training. Received: "
+                f"robust_every={self.robust_every}, epochs={self.epochs}."
+            )
+
+    @property
+    def pair(self) -> str:
+        """The defense's name, or of another pair `PERTURBATION+REGULARIZER`."""
+        if (self.perturbation, self.regularizer) == PAIRS[self.defense]:
+            return self.defense
+        return f"{self.perturbation}+{self.regularizer}"
+
+    def uses(self, name: str) -> bool:
+        """Whether a setting has an effect on this run."""
+        only = declarations()[name].only
+        return all(getattr(self, other) in values for other, values in only.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting under one name each, nested ones joined by a dot; JSON values."""
+        return _flat(dataclasses.asdict(self))
+
+
+def declarations() -> dict[str, Setting]:
+    """Name of a setting to its declaration, in the order of `Config`."""
+    return {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
+
+
+def defaults() -> dict[str, Any]:
+    """The settings of `Config` that have a value of their own, as `as_dict` has them."""
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(Config)
+        if field.default is not dataclasses.MISSING
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = _listed(value)
+    return flat
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(v) for v in value] if isinstance(value, tuple) else value

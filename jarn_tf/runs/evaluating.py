@@ -1,0 +1,220 @@
+"""`evaluate`: a trained classifier under attack, all that `launch.evaluate` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+import keras
+
+from jarn_tf import arguments, checks, data, evaluation
+from jarn_tf.defense import Defense
+from jarn_tf.evaluation import Attack
+from jarn_tf.files import write_atomically
+from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
+from jarn_tf.runs import evaluations
+from jarn_tf.runs.presets import preset
+from jarn_tf.runs.workdir import Workdir, refuse_unwritable, versions
+
+#: Images that the masking verdict is judged from.
+_JUDGED = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A classifier to evaluate, on the test images of a dataset.
+
+    Attributes:
+        classifier: Keras model from images in [0, 1] to logits.
+        dataset: Name of the dataset.
+        data_dir: TFDS folder, or None.
+        examples: The first so many test images; None for all.
+        epsilon: Radius to attack with unless told.
+        output: Folder of `evaluation.json`.
+    """
+
+    classifier: keras.Model
+    dataset: str
+    data_dir: str | None
+    examples: int | None
+    epsilon: float
+    output: pathlib.Path
+
+
+def finished_run(workdir: str | os.PathLike) -> Target:
+    """The classifier of a finished run. ValueError if the folder holds none."""
+    run = Workdir(pathlib.Path(workdir))
+    settings = run.settings()
+    if not run.classifier.exists():
+        raise ValueError(f"The run in {workdir} is not finished. Run its training command again.")
+    return Target(
+        load_classifier(run.classifier),
+        settings["dataset"],
+        settings["data_dir"],
+        settings["test_examples"],
+        settings["epsilon"],
+        run.path,
+    )
+
+
+def saved_model(path: str | os.PathLike, dataset: str, output: str | os.PathLike) -> Target:
+    """A classifier of the user's own, or a saved `Defense`. ValueError if it cannot be loaded."""
+    epsilon = preset(dataset).epsilon
+    return Target(load_classifier(path), dataset, None, None, epsilon, pathlib.Path(output))
+
+
+def load_classifier(path: str | os.PathLike) -> keras.Model:
+    """A saved classifier, or that of a saved `Defense`. ValueError if it cannot be loaded."""
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that is no model
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from None
+    return model.classifier if isinstance(model, Defense) else model
+
+
+def refuse_other_shape(classifier: keras.Model, name: str, dataset: data.Dataset) -> None:
+    """Raises ValueError unless a classifier has the dataset's image shape and classes."""
+    checks.classifier(classifier)
+    shape = tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+    if shape != (dataset.image_shape, dataset.classes):
+        raise ValueError(
+            f"The classifier does not fit {name}, which has images {dataset.image_shape} of "
+            f"{dataset.classes} classes. Received a classifier of images {shape[0]} with "
+            f"{shape[1]} classes."
+        )
+
+
+def evaluate(
+    target: Target,
+    list_of_attacks: Sequence[Attack],
+    examples: int | None = None,
+    data_dir: str | None = None,
+    verdict_epsilon: float | None = None,
+    seed: int = 0,
+) -> dict:
+    """Attacks a classifier on test images and adds what it finds to `evaluation.json`.
+
+    Beside it `adversarial/epsilon_E.npz` of each radius, see `evaluation.robustness`, and, with a
+    verdict, `figures/verdict.png`. While it runs, `evaluation_state/` holds what is done: the same
+    call continues an interrupted evaluation and ends with the same results.
+
+    Args:
+        target: The classifier and what to evaluate it on.
+        list_of_attacks: The attacks; clean accuracy comes first by itself.
+        examples: The first so many test images; None for the target's.
+        data_dir: TFDS folder; None for the target's.
+        verdict_epsilon: Radius to judge gradient masking at, on the first 500 images; None for no
+            verdict.
+        seed: Seed of the verdict.
+
+    Returns:
+        The evaluation, as `runs.evaluations` says.
+
+    Raises:
+        ValueError: The classifier does not fit the dataset's images, it does not return logits, or
+            the folder holds another evaluation, unfinished.
+        FileNotFoundError: The dataset is not there and cannot be fetched.
+    """
+    refuse_unwritable(target.output)
+    if verdict_epsilon is not None:
+        arguments.positive("The radius of a verdict", verdict_epsilon)
+    test = _test_images(target, examples, data_dir)
+    parts = _parts(target, test, list_of_attacks, verdict_epsilon, seed)
+    found = measured(target.classifier, target.dataset, test, list_of_attacks, parts, target.output)
+    print(f"\n{evaluation.report_text(found)}\n")
+    if verdict_epsilon is not None:
+        verdict = _judge(target, test.first(_JUDGED), verdict_epsilon, seed, parts)
+        found["verdict"] = verdict.as_dict()
+    evaluations.add(target.output, found)
+    parts.discard()
+    return found
+
+
+def measured(
+    classifier: keras.Model,
+    dataset: str,
+    test: data.Split,
+    list_of_attacks: Sequence[Attack],
+    parts: Parts | None = None,
+    output: pathlib.Path | None = None,
+) -> dict:
+    """One evaluation, without a verdict, in the form of `runs.evaluations`.
+
+    Args:
+        classifier: Keras model from images in [0, 1] to logits.
+        dataset: Name of the dataset.
+        test: The images to attack.
+        list_of_attacks: The attacks.
+        parts: As in `evaluation.robustness`.
+        output: Folder that gets `adversarial/`; None for none.
+    """
+    save_to = None if output is None else output / "adversarial"
+    of = (classifier, test.floats, test.labels, list_of_attacks, parts, save_to)
+    return {
+        "dataset": dataset,
+        **evaluation.report(*of),
+        "model": digest_of_model(classifier),
+        "versions": versions(),
+    }
+
+
+def _test_images(target: Target, examples: int | None, data_dir: str | None) -> data.Split:
+    dataset = data.load(
+        target.dataset,
+        data_dir or target.data_dir,
+        test_examples=target.examples if examples is None else examples,
+    )
+    refuse_other_shape(target.classifier, target.dataset, dataset)
+    return dataset.test
+
+
+def _parts(
+    target: Target,
+    test: data.Split,
+    list_of_attacks: Sequence[Attack],
+    verdict_epsilon: float | None,
+    seed: int,
+) -> Parts:
+    return Parts(
+        target.output / "evaluation_state",
+        {
+            "model": digest_of_model(target.classifier),
+            "data": digest_of_arrays(test.images, test.labels),
+            "epsilon": sorted({attack.epsilon for attack in list_of_attacks}),
+            "attacks": sorted({attack.name for attack in list_of_attacks}),
+            "verdict_epsilon": verdict_epsilon,
+            "seed": seed,
+            "versions": versions(),
+            "settings": [dataclasses.asdict(attack) for attack in list_of_attacks],
+        },
+    )
+
+
+def _judge(
+    target: Target, judged: data.Split, epsilon: float, seed: int, parts: Parts
+) -> evaluation.Verdict:
+    """The masking verdict, printed and drawn."""
+    verdict = evaluation.masking_verdict(
+        target.classifier,
+        judged.floats,
+        judged.labels,
+        epsilon=epsilon,
+        seed=seed,
+        progress=True,
+        parts=parts,
+    )
+    print(f"{evaluation.verdict_text(verdict)}\n")
+    figure = target.output / "figures" / "verdict.png"
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    title = (
+        f"{target.dataset}, first {verdict.examples} test images: gradients {verdict.label}"
+        f" at {verdict.epsilon:.3g}"
+    )
+    write_atomically(
+        figure,
+        lambda path: evaluation.verdict_figure(path, verdict.accuracies, verdict.epsilon, title),
+    )
+    print(f"Figure: {figure}\n")
+    return verdict

@@ -1,0 +1,102 @@
+"""What each dataset, preset and defense trains with: a file a dataset, read top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jarn_tf import arguments
+from jarn_tf.runs.config import DEFENSES, PAIRS, PRESETS, Config, declarations, defaults
+from jarn_tf.runs.presets import cifar10, digits, mnist, svhn
+from jarn_tf.runs.presets.claims import Claim, Preset
+
+__all__ = ["Claim", "Preset", "Resolved", "find", "preset", "resolve"]
+
+_MODULES = {"digits": digits, "mnist": mnist, "svhn": svhn, "cifar10": cifar10}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A run's settings, where each of them comes from, and what they were measured to reach.
+
+    Attributes:
+        config: The settings.
+        sources: Name of a setting to the source of its value.
+        claim: What the preset reaches with this defense; None if that was never measured.
+    """
+
+    config: Config
+    sources: dict[str, str]
+    claim: Claim | None
+
+    def notes(self) -> list[str]:
+        """What a user should know before the run, a sentence each."""
+        config, notes = self.config, []
+        if self.claim is None:
+            notes.append(
+                f"preset {config.preset} was never measured on {config.dataset} with {config.pair}."
+            )
+        for name, source in self.sources.items():
+            if source == f"--{name}" and not config.uses(name):
+                needs = " and ".join(
+                    f"{other} {' or '.join(values)}"
+                    for other, values in declarations()[name].only.items()
+                )
+                notes.append(f"--{name} has no effect on this run; it is for {needs}.")
+        return notes
+
+
+def find(dataset: str, name: str) -> Preset:
+    """The preset `name` of a dataset. ValueError for an unknown name."""
+    arguments.one_of("dataset", dataset, tuple(_MODULES))
+    arguments.one_of("preset", name, PRESETS)
+    return getattr(_MODULES[dataset], name.upper())
+
+
+def resolve(
+    dataset: str = "digits", defense: str = "jarn", preset: str = "recommended", **changes: Any
+) -> Resolved:
+    """The preset's settings for a dataset and a defense, with their sources.
+
+    Args:
+        dataset: One of `arguments.DATASETS`.
+        defense: One of `DEFENSES`.
+        preset: `"paper"`: what the paper's text says. `"authors"`: what their released code does
+            beyond it. `"recommended"`: what measures best.
+        **changes: Settings of `Config` to have otherwise. `epsilon` alone changes
+            `training_epsilon` too.
+
+    Raises:
+        ValueError: An unknown name or a value out of range.
+    """
+    arguments.one_of("defense", defense, DEFENSES)
+    chosen = find(dataset, preset)
+    given = {key: (value, f"--{key}") for key, value in changes.items()}
+    if "epsilon" in given:
+        given = {"training_epsilon": given["epsilon"]} | given
+    pair = {
+        part: given.get(part, (value, f"defense {defense}"))
+        for part, value in zip(("perturbation", "regularizer"), PAIRS[defense])
+    }
+    perturbation, regularizer = (value for value, _ in pair.values())
+    values = {key: (value, "default") for key, value in defaults().items()}
+    values |= chosen.values(perturbation, regularizer)
+    values |= pair | given
+    named = {"dataset": dataset, "defense": defense, "preset": preset}
+    values |= {
+        key: (value, values[key][1] if value == values[key][0] else f"--{key}")
+        for key, value in named.items()
+    }
+    config = Config(**{key: value for key, (value, _) in values.items()})
+    return Resolved(
+        config,
+        {key: source for key, (_, source) in values.items()},
+        chosen.claims.get(config.pair),
+    )
+
+
+def preset(
+    dataset: str = "digits", defense: str = "jarn", preset: str = "recommended", **changes: Any
+) -> Config:
+    """The settings of `resolve` alone."""
+    return resolve(dataset, defense, preset, **changes).config

@@ -1,0 +1,193 @@
+"""`train`: a whole run, all that `launch.train` calls."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from jarn_tf import callbacks, data, evaluation
+from jarn_tf.defense import Defense
+from jarn_tf.evaluation import Attack
+from jarn_tf.files import write_atomically
+from jarn_tf.runs import evaluations
+from jarn_tf.runs.builders import build_model, make_strategy
+from jarn_tf.runs.config import ADVERSARIAL, Config
+from jarn_tf.runs.evaluating import measured
+from jarn_tf.runs.workdir import Workdir, refuse_unwritable
+
+#: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
+_SHOWN = 16
+_ATTACKED_EACH_EPOCH = 500
+
+
+def train(
+    config: Config, workdir: str | os.PathLike, list_of_attacks: Sequence[Attack] | None = None
+) -> dict | None:
+    """Trains a run to its end, or continues it, and writes what it found into `workdir`.
+
+    The files are those of `runs.workdir`; with `config.keep_best_robust` also
+    `best_robust_classifier.keras` and `.json`, see `callbacks.RobustAccuracy`. The same call on an
+    unfinished folder continues it and ends with the weights of an unbroken run; on a finished
+    folder it trains nothing.
+
+    Args:
+        config: The run.
+        workdir: Its folder; made if missing.
+        list_of_attacks: What the result is attacked with on the test images; FGSM and PGD-40 at
+            the run's radius unless told.
+
+    Returns:
+        The evaluation on the test images, as `runs.evaluations` says. None on workers other than
+        the first.
+
+    Raises:
+        ValueError: The folder holds another configuration, the batch is larger than the dataset,
+            or training failed (not a finite loss).
+        FileNotFoundError: The dataset is not there and cannot be fetched.
+        OSError: The folder cannot be written.
+    """
+    run = Workdir(pathlib.Path(workdir))
+    run.refuse_other_config(config)
+    refuse_unwritable(run.path)
+    strategy = make_strategy(config.strategy, config.replicas)
+    dataset = data.load(
+        config.dataset, config.data_dir, config.train_examples, config.test_examples
+    )
+    steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        model = build_model(config, dataset.image_shape, dataset.classes, steps)
+
+    # Of several workers all have to take part in saving, but one owns the folder.
+    chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
+    mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
+    mine.write_config(config)
+    checkpoint = tf.train.Checkpoint(model=model)
+    epoch = run.restore_newest(checkpoint)
+    if epoch == config.epochs:
+        print(f"{run.path} is finished: {epoch} of {epoch} epochs are trained.")
+    else:
+        if epoch:
+            print(f"Continuing {run.path} after {epoch} of {config.epochs} epochs.")
+        _fit(model, config, dataset, mine, checkpoint, epoch)
+    if not chief:
+        return None
+    if list_of_attacks is None:
+        list_of_attacks = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
+    return _finish(model, config, dataset, run, list_of_attacks)
+
+
+def _fit(
+    model: Defense,
+    config: Config,
+    dataset: data.Dataset,
+    run: Workdir,
+    checkpoint: tf.train.Checkpoint,
+    epoch: int,
+) -> None:
+    """Trains from an epoch to the end."""
+    steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
+    shown = dataset.validation.first(_SHOWN)
+    manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
+    model.fit(
+        data.training_batches(
+            dataset.train,
+            config.batch_size,
+            config.seed,
+            epoch * steps_per_epoch,
+            config.epochs * steps_per_epoch,
+            config.augment,
+        ),
+        validation_data=data.batches(dataset.validation, config.batch_size),
+        initial_epoch=epoch,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        shuffle=False,  # the batches come shuffled
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[
+            *_watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), run),
+            hparams.KerasCallback(str(run.path), _hparams(config)),
+            callbacks.TensorBoard(run.path, shown.floats, shown.labels),
+            callbacks.HistoryFile(run.history),
+            callbacks.CheckpointEachEpoch(manager),
+        ],
+    )
+
+
+def _watching(config: Config, attacked: data.Split, run: Workdir) -> list[keras.callbacks.Callback]:
+    """The robust accuracy of each epoch, and the warnings that fit the defense."""
+    robust_accuracy = callbacks.RobustAccuracy(
+        attacked.floats,
+        attacked.labels,
+        Attack("pgd10", config.epsilon),
+        config.robust_every,
+        run.best_robust_classifier if config.keep_best_robust else None,
+    )
+    several = len(np.unique(attacked.labels)) > 1
+    warnings = [callbacks.CollapseWarning(attacked.floats)] if several else []
+    if config.perturbation in ADVERSARIAL:
+        warnings.append(callbacks.CatastrophicOverfittingWarning(robust_accuracy))
+    if config.regularizer == "jarn":
+        warnings.append(callbacks.DiscriminatorWonWarning())
+        if several:
+            warnings.append(callbacks.ConstantAdaptorWarning(attacked.floats, attacked.labels))
+    return [robust_accuracy, *warnings]
+
+
+def _hparams(config: Config) -> dict[str, Any]:
+    """The settings as TensorBoard's HParams plugin takes them: numbers, truth values, words."""
+    return {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in config.as_dict().items()
+    }
+
+
+def _finish(
+    model: Defense,
+    config: Config,
+    dataset: data.Dataset,
+    run: Workdir,
+    list_of_attacks: Sequence[Attack],
+) -> dict:
+    """Writes what is not there yet: models, figure, evaluation."""
+    for path, network in ((run.model, model), (run.classifier, model.classifier)):
+        if not path.exists():
+            write_atomically(path, network.save)
+    if not run.jacobians.exists():
+        _draw_jacobians(model, config, dataset.test.first(_SHOWN), run.jacobians)
+    found = evaluations.find(run.path, list_of_attacks, len(dataset.test), dataset.classes)
+    if found is None:
+        found = measured(model.classifier, config.dataset, dataset.test, list_of_attacks)
+        evaluations.add(run.path, found)
+        _write_test_summaries(found, run.path)
+    print(f"\n{evaluation.report_text(found)}\n")
+    print(f"Figure:      {run.jacobians}")
+    # By its module, as the virtual environment need not be active.
+    print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run.path}")
+    return found
+
+
+def _draw_jacobians(model: Defense, config: Config, shown: data.Split, path: pathlib.Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    pictures = evaluation.jacobian_pictures(model, shown.floats, shown.labels)
+    title = f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}"
+    write_atomically(
+        path,
+        lambda temporary: evaluation.jacobian_figure(temporary, pictures, shown.labels, title),
+    )
+
+
+def _write_test_summaries(found: dict, folder: pathlib.Path) -> None:
+    """Final accuracies for TensorBoard, where its HParams plugin compares runs by them."""
+    with tf.summary.create_file_writer(str(folder / "test")).as_default(step=0):
+        for row in found["attacks"]:
+            tf.summary.scalar(f"accuracy/{row['name']}", row["accuracy"])

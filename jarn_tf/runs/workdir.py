@@ -1,0 +1,147 @@
+"""The folder of a run: the names of its files, what it is of, its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import jarn_tf
+from jarn_tf.files import write_json
+from jarn_tf.runs.config import Config, defaults
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The folder of a run; it need not exist.
+
+    Attributes:
+        path: The folder. Beside the files below it holds `train/`, `validation/` and `test/`
+            (TensorBoard), `evaluation.json` and what `runs.evaluating` writes.
+    """
+
+    path: pathlib.Path
+
+    @property
+    def config(self) -> pathlib.Path:
+        """Every setting, and the versions it was begun with."""
+        return self.path / "config.json"
+
+    @property
+    def history(self) -> pathlib.Path:
+        return self.path / "history.csv"
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> pathlib.Path:
+        """All networks with their optimizers."""
+        return self.path / "model.keras"
+
+    @property
+    def classifier(self) -> pathlib.Path:
+        """The classifier alone; it is there once the run is finished."""
+        return self.path / "classifier.keras"
+
+    @property
+    def best_robust_classifier(self) -> pathlib.Path:
+        return self.path / "best_robust_classifier.keras"
+
+    @property
+    def jacobians(self) -> pathlib.Path:
+        return self.path / "figures" / "jacobians.png"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings in `config.json`, nested ones joined by a dot.
+
+        A run made before a setting existed has the setting's default.
+
+        Raises:
+            ValueError: There is no `config.json`, or it cannot be read.
+        """
+        try:
+            there = defaults() | dict(json.loads(self.config.read_text())["config"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.path} holds no readable run ({error}). Name the --workdir of a run."
+            ) from None
+        if there.get("training_epsilon") is None:  # which once meant the radius of the evaluation
+            there["training_epsilon"] = there.get("epsilon")
+        return there
+
+    def write_config(self, config: Config) -> None:
+        """Makes the folder and says in it what it is of, unless that is said."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config.exists():
+            write_json(self.config, {"config": config.as_dict(), "versions": versions()})
+
+    def refuse_other_config(self, config: Config) -> None:
+        """Raises ValueError if the folder holds a run of another configuration."""
+        if not self.config.exists():
+            if self.checkpoints.exists():
+                raise ValueError(
+                    f"{self.path} holds checkpoints but no config.json to say of what. Name "
+                    "another --workdir."
+                )
+            return
+        there, here = self.settings(), config.as_dict()
+        changed = [
+            f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
+            for name in here | there
+            if name != "data_dir" and there.get(name) != here.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run of another configuration. Different: "
+                f"{', '.join(changed)}. Name another --workdir, or the settings of that run."
+            )
+
+    def restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:
+        """Restores the newest checkpoint that can be read; returns the epochs behind it."""
+        state = tf.train.get_checkpoint_state(str(self.checkpoints))
+        for path in reversed(state.all_model_checkpoint_paths if state else []):
+            try:
+                checkpoint.restore(path).assert_existing_objects_matched()
+            # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
+            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
+                reason = str(error).splitlines()[0]
+                print(f"Checkpoint {path} cannot be read ({reason}); trying the one before.")
+                continue
+            return int(path.rsplit("-", 1)[1])
+        return 0
+
+
+def refuse_unwritable(folder: pathlib.Path) -> None:
+    """Finds out before the work, without writing, whether the folder can be written.
+
+    Raises:
+        PermissionError: It cannot.
+    """
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{folder} cannot be written: {existing} is no folder that this user can write to. "
+            "Name another folder."
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "jarn_tf": jarn_tf.__version__,
+        "python": sys.version.split()[0],
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }

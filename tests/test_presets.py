@@ -1,0 +1,73 @@
+"""What stands in the presets' files; their values are in test_config."""
+
+import itertools
+import pathlib
+
+import pytest
+
+import jarn_tf
+from jarn_tf import arguments
+from jarn_tf.runs import tables
+from jarn_tf.runs.config import DEFENSES, PRESETS, REGULARIZERS, declarations, defaults
+from jarn_tf.runs.presets import find, resolve
+
+DOCS = pathlib.Path(jarn_tf.__file__).parents[1] / "docs"
+PAIRS = list(itertools.product(arguments.DATASETS, PRESETS))
+
+
+@pytest.mark.parametrize(("dataset", "name"), PAIRS)
+def test_every_value_has_a_source_and_every_setting_a_value(dataset, name):
+    preset = find(dataset, name)
+    named = {"perturbation", "regularizer"}
+    assert set(declarations()) == set(preset.base) | set(defaults()) | named
+    layers = [preset.base]
+    for part in (preset.perturbations, preset.regularizers, preset.defenses):
+        layers += part.values()
+    for _, source in itertools.chain.from_iterable(layer.values() for layer in layers):
+        assert isinstance(source, str) and source
+
+
+@pytest.mark.parametrize(("dataset", "name"), PAIRS)
+def test_claims_are_of_defenses_and_say_everything(dataset, name):
+    claims = find(dataset, name).claims
+    assert set(claims) <= set(DEFENSES)
+    for claim in claims.values():
+        assert claim.command.startswith(("python -m launch.", "make "))
+        assert claim.cost and claim.result
+
+
+def test_sources_of_what_is_given_and_of_what_is_not():
+    sources = resolve("mnist", "pgd_at", "paper", epochs=3, epsilon=0.2).sources
+    assert sources["epochs"] == "--epochs"
+    assert sources["training_epsilon"] == sources["epsilon"] == "--epsilon"
+    assert "Section 4.1" in sources["network"]
+    assert sources["perturbation"] == "defense pgd_at"
+    assert sources["seed"] == "default"
+    assert "Section 4.1" in resolve("mnist", "pgd_at", "paper").sources["training_epsilon"]
+
+
+def test_a_claim_is_of_the_pair_that_is_trained():
+    assert resolve("mnist", "jarn").claim is not None
+    assert resolve("mnist", "jarn", regularizer="double_backprop").claim is None
+    assert resolve("mnist", "jarn", perturbation="pgd").claim is None
+
+
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+def test_what_has_no_effect_is_said(regularizer):
+    weights = {"adversarial_weight": 0.5, "penalty_weight": 0.5}
+    notes = resolve(perturbation="uniform_noise", regularizer=regularizer, **weights).notes()
+    said = {name for name in weights if any(f"--{name} has no effect" in n for n in notes)}
+    expected = {
+        "none": set(weights), "jarn": {"penalty_weight"},
+    }.get(regularizer, {"adversarial_weight"})  # fmt: skip
+    assert said == expected
+
+
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [("settings.md", tables.settings_page), ("presets.md", tables.presets_page)],
+)
+def test_the_docs_are_those_of_the_code(page, written):
+    if not DOCS.exists():
+        pytest.skip("no docs beside the package: an installed wheel")
+    assert (DOCS / page).read_text() == written(), f"run `make docs` to write docs/{page} anew"

@@ -1,0 +1,60 @@
+"""Private parts of Keras and TFDS that we override or read, listed in BUILD.md.
+
+A new version that changes one of them fails here first, and says what to look at.
+"""
+
+import inspect
+
+import keras
+import pytest
+import tensorflow_datasets as tfds
+import toys
+from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+
+from jarn_tf import Defense
+
+
+def changed(what, where):
+    return f"Keras or TFDS has changed {what}: see `{where}` and 'Private parts' in BUILD.md"
+
+
+def test_maybe_symbolic_build_is_called_by_fit_with_what_we_override():
+    where = changed("Trainer._maybe_symbolic_build", "Defense._maybe_symbolic_build")
+    assert hasattr(TensorFlowTrainer, "_maybe_symbolic_build"), where
+    parameters = list(inspect.signature(TensorFlowTrainer._maybe_symbolic_build).parameters)
+    assert parameters == ["self", "iterator", "data_batch"], where
+    assert "_maybe_symbolic_build(iterator=" in inspect.getsource(TensorFlowTrainer.fit), where
+
+
+def test_symbolic_build_takes_a_batch():
+    where = changed("Trainer._symbolic_build", "Defense._maybe_symbolic_build")
+    assert hasattr(keras.Model, "_symbolic_build"), where
+    assert "data_batch" in inspect.signature(keras.Model._symbolic_build).parameters, where
+
+
+def test_distribute_strategy_is_none_outside_of_a_scope():
+    where = changed("Trainer._distribute_strategy", "Defense._maybe_symbolic_build")
+    model = Defense(toys.classifier())
+    assert model.__dict__.get("_distribute_strategy", "missing") is None, where
+
+
+@pytest.mark.parametrize("hook", ["make_train_function", "make_test_function"])
+def test_fit_and_evaluate_call_the_hooks_that_compile_the_steps(hook):
+    caller = "fit" if hook == "make_train_function" else "evaluate"
+    source = inspect.getsource(getattr(TensorFlowTrainer, caller))
+    assert f"self.{hook}()" in source, changed(f"Trainer.{hook}", f"Defense.{hook}")
+
+
+def test_keras_history_names_the_operation_of_an_output():
+    where = changed("KerasTensor._keras_history", "checks._squashes")
+    last = keras.layers.Softmax()
+    model = keras.Sequential([keras.Input((3,)), last])
+    history = getattr(model.outputs[0], "_keras_history", None)
+    assert getattr(history, "operation", None) is last, where
+
+
+def test_split_generators_of_svhn_are_a_method_of_its_builder():
+    where = changed("builder._split_generators", "data._leave_out_extra")
+    builder = tfds.builder_cls("svhn_cropped")
+    assert "dl_manager" in inspect.signature(builder._split_generators).parameters, where
+    assert '"extra"' in inspect.getsource(builder._split_generators), where
