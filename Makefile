@@ -1,17 +1,26 @@
 # `make train` and `make test` need nothing but Python 3.11 to 3.13 and the package index.
 PYTHON ?= python3
 BIN = .venv/bin
+# Settings, files and the mathematics: what answers within a minute.
+FAST = $(addprefix tests/test_,$(addsuffix .py,checks config evaluations files imports \
+	jacobian losses presets private_parts randomness settings))
 
-.PHONY: train test test-slow lint clean
+.PHONY: train test test-fast test-slow lint docs clean
 
 train: .venv/installed
 	$(BIN)/python -m launch.train
 
 test: lint
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+test-fast: lint
+	$(BIN)/python -m pytest -q -n auto $(FAST)
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n auto -m slow
+
+docs: .venv/installed
+	$(BIN)/python -m jarn_tf.runs.tables docs
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,9 +1,11 @@
 """Two logical CPUs for the whole process, so that 2 replicas run in it; shared small runs."""
 
+import fcntl
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import commands
 import keras
 import numpy as np
 import pytest
@@ -14,8 +16,20 @@ tf.config.set_logical_device_configuration(
 )
 
 from jarn_tf import data  # noqa: E402
-from jarn_tf.runs import training  # noqa: E402
+from jarn_tf.runs.config import declarations  # noqa: E402
 from jarn_tf.runs.presets import preset  # noqa: E402
+
+#: JARN on 256 digits for 4 epochs of 4 steps, its phase from step 4 on.
+TINY = {
+    "epochs": "4",
+    "batch_size": "64",
+    "train_examples": "256",
+    "test_examples": "64",
+    "discriminator_filters": "4,8",
+    "adaptor_trainable": "true",
+    "epsilon": "8/255",
+    "keep_best_robust": "true",
+}
 
 
 @pytest.fixture
@@ -54,22 +68,38 @@ def digits_classifier(digits):
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """JARN on 256 digits for 4 epochs of 4 steps, its phase from step 4 on."""
-    return preset(
-        epochs=4,
-        batch_size=64,
-        train_examples=256,
-        test_examples=64,
-        discriminator_filters=(4, 8),
-        adaptor_trainable=True,
-        epsilon=0.1,
-        keep_best_robust=True,
-    )
+    """The settings of `TINY`."""
+    kinds = {name: declared.kind for name, declared in declarations().items()}
+    return preset(**{name: kinds[name].parse(text) for name, text in TINY.items()})
 
 
 @pytest.fixture(scope="session")
 def run_dir(tiny_config, tmp_path_factory):
-    """The folder of a finished run of `tiny_config`; read it, copy it to change it."""
-    workdir = tmp_path_factory.mktemp("run") / "unbroken"
-    training.train(tiny_config, workdir)
-    return workdir
+    """The folder of a finished run of `tiny_config`; read it, copy it to change it.
+
+    Trained by the command, and once for all the processes that run tests.
+    """
+    flags = [f"--{name}={text}" for name, text in TINY.items()]
+    return once(tmp_path_factory, "run", "train", *flags, folder_flag="workdir")
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory):
+    """The folder of an unbroken Table 1 of digits with two trained models, made likewise."""
+    flags = ("--experiment=table1", "--dataset=digits", "--scale=smoke", "--rows=standard,jarn")
+    return once(tmp_path_factory, "reproduced", "reproduce", *flags, folder_flag="output")
+
+
+def once(tmp_path_factory, name, *command, folder_flag):
+    """The folder that a command writes; what it prints lies beside it in `stdout`."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # which all processes share
+    place = place / name
+    place.mkdir(exist_ok=True)
+    with open(place / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "stdout").exists():
+            done = commands.launch(*command, f"--{folder_flag}={place / 'made'}")
+            (place / "stdout").write_text(done.stdout)
+    return place / "made"

@@ -12,15 +12,16 @@ from jarn_tf import JARN, Defense, attacks
 KINDS = ("defense", "jarn")
 
 
-def make(kind, classifier=None, rate=0.5, **options):
+def make(kind, classifier=None, rate=0.5, eager=True, **options):
+    """Eager unless the test is about compiled steps: nothing is traced then, and that is quick."""
     classifier = classifier or toys.classifier()
     sgd = keras.optimizers.SGD
     if kind == "defense":
         model = Defense(classifier, **options)
-        model.compile(sgd(rate))
+        model.compile(sgd(rate), run_eagerly=eager)
     else:
         model = JARN(classifier, toys.adaptor(), toys.discriminator(), **options)
-        model.compile(sgd(rate), sgd(rate), sgd(rate))
+        model.compile(sgd(rate), sgd(rate), sgd(rate), run_eagerly=eager)
     return model
 
 
@@ -127,7 +128,7 @@ def test_training_sees_perturbed_images_and_fresh_ones_each_step():
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_on_batch_is_fit_of_one_batch(kind):
     images, labels = toys.batch(8)
-    by_fit, by_batch = make(kind), make(kind)
+    by_fit, by_batch = make(kind), make(kind, eager=False)
     fit(by_fit, images, labels)
     by_batch.train_on_batch(images, labels)
     for a, b in zip(weights_of(by_batch), weights_of(by_fit)):
@@ -150,7 +151,6 @@ def test_evaluate_predict_and_fit_take_labels_of_every_form(kind, labels_as):
         "int64": labels.astype(np.int64),
     }[labels_as]
     model, reference = make(kind), make(kind)
-    model.run_eagerly = reference.run_eagerly = True
     logits = np.asarray(model.classifier(images), np.float64)
     cross_entropy = (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(10), labels]).mean()
     results = model.evaluate(images, given, batch_size=4, verbose=0, return_dict=True)
@@ -191,7 +191,7 @@ def test_saved_and_loaded_model_continues_as_if_unbroken(kind, tmp_path):
         model = make(kind, perturb=noise, seed=7, **options)
         adam = keras.optimizers.Adam
         rates = [adam(0.01) for _ in model.OPTIMIZERS]
-        model.compile(*rates)
+        model.compile(*rates, run_eagerly=True)
         return model
 
     unbroken, broken = build(), build()
@@ -202,6 +202,7 @@ def test_saved_and_loaded_model_continues_as_if_unbroken(kind, tmp_path):
     assert type(loaded) is type(broken)
     np.testing.assert_array_equal(loaded(images), broken(images))
     toys.assert_same(toys.state(loaded), toys.state(broken))
+    loaded.run_eagerly = True
     assert int(loaded.optimizer.iterations) == 3
     for model in (unbroken, loaded):
         fit(model, images, labels)
@@ -214,7 +215,7 @@ def test_saved_and_loaded_model_continues_as_if_unbroken(kind, tmp_path):
 @pytest.fixture(scope="module")
 def models():
     """One model of each kind serves all bad batches, as none may change it."""
-    return {kind: make(kind) for kind in KINDS}
+    return {kind: make(kind, eager=False) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -270,14 +271,13 @@ def test_weights_that_are_not_finite_stop_training_before_the_first_update(kind,
     toys.assert_same(toys.state(model), before)
 
 
-@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_loss_that_stops_being_finite_leaves_the_weights_of_the_step_before(kind, run_eagerly):
+def test_a_loss_that_stops_being_finite_leaves_the_weights_of_the_step_before(kind, eager):
     images, labels = toys.batch(24)
     weights = np.ones(24, np.float32)
     weights[20] = np.nan  # in the third batch
-    model, until_there = make(kind), make(kind)
-    model.run_eagerly = run_eagerly
+    model, until_there = make(kind, eager=eager), make(kind)
     fit(until_there, images[:16], labels[:16])
     with pytest.raises(ValueError, match="not finite.*step 2"):
         fit(model, images, labels, weights)

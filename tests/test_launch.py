@@ -1,11 +1,12 @@
-"""The two commands, as a user calls them."""
+"""The commands, as a user calls them."""
 
 import json
 import os
 import pathlib
-import subprocess
+import shutil
 import sys
 
+import commands
 import pytest
 from absl import app, flags
 from absl.testing import flagsaver
@@ -14,47 +15,48 @@ from jarn_tf.runs import config as config_lib
 from jarn_tf.runs.settings import Optimizer
 from launch import command, train
 
-ROOT = pathlib.Path(train.__file__).parents[1]
 
+def in_one_process(module, calls, **environment):
+    """Name of a call to what it printed and what it stopped with; one start for all of them."""
+    program = """
+import contextlib, importlib, io, json, sys
+from absl import flags
+from absl.testing import flagsaver
+from jarn_tf.runs import training
 
-def launch(module, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", f"launch.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
+training.train = lambda *args: sys.exit("trained")
+module = importlib.import_module(f"launch.{sys.argv[1]}")
+found = {}
+for name, arguments in json.loads(sys.argv[2]).items():
+    printed, stopped = io.StringIO(), ""
+    try:
+        with flagsaver.flagsaver(), contextlib.redirect_stdout(printed):
+            flags.FLAGS([sys.argv[1], *arguments])
+            module.main([sys.argv[1]])
+    except (SystemExit, flags.Error) as error:
+        stopped = str(error)
+    except Exception as error:
+        stopped = f"Traceback: {error!r}"
+    found[name] = printed.getvalue(), stopped
+print("FOUND", json.dumps(found))
+"""
+    done = commands.run(
+        "-c", program, module, json.dumps(calls), env=os.environ | environment, check=True
     )
+    return json.loads(done.stdout.rpartition("FOUND ")[2])
 
 
-def assert_refused(done, *parts):
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+def assert_one_line(message, *parts):
+    assert "Traceback" not in message and message != "trained"
+    assert "\n" not in message.strip()
     for part in parts:
-        assert part in done.stderr
+        assert part in message
 
 
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    """A run made by the command; the shortest there is."""
-    workdir = tmp_path_factory.mktemp("launch") / "run"
-    done = launch(
-        "train",
-        "--dataset=digits",
-        "--epochs=2",
-        "--batch_size=64",
-        "--train_examples=128",
-        "--test_examples=32",
-        "--epsilon=8/255",
-        f"--workdir={workdir}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "pgd40" in done.stdout
-    return workdir
+# Training and evaluating
 
 
-def test_train_writes_every_file_of_the_contract(workdir):
+def test_train_writes_every_file_of_the_contract(run_dir):
     for name in (
         "config.json",
         "history.csv",
@@ -65,96 +67,105 @@ def test_train_writes_every_file_of_the_contract(workdir):
         "classifier.keras",
         "evaluation.json",
     ):
-        assert (workdir / name).exists(), name
-    assert list((workdir / "figures").glob("*.png"))
-    assert not list(workdir.rglob("*.partial*"))
-    config = json.loads((workdir / "config.json").read_text())
-    assert config["config"]["epsilon"] == 8 / 255
-    assert config["config"]["epochs"] == 2
+        assert (run_dir / name).exists(), name
+    assert list((run_dir / "figures").glob("*.png"))
+    assert not list(run_dir.rglob("*.partial*"))
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["config"]["epsilon"] == config["config"]["training_epsilon"] == 8 / 255
+    assert config["config"]["epochs"] == 4
     assert {"python", "tensorflow", "keras"} <= config["versions"].keys()
-    evaluation = json.loads((workdir / "evaluation.json").read_text())
-    assert (evaluation["dataset"], evaluation["examples"]) == ("digits", 32)
+    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    assert (evaluation["dataset"], evaluation["examples"]) == ("digits", 64)
     for row in evaluation["attacks"]:
         assert {"name", "epsilon", "steps", "restarts", "accuracy", "seconds"} <= row.keys()
         assert 0 <= row["accuracy"] <= 1
+    assert "pgd40" in (run_dir.parent / "stdout").read_text()
 
 
-def test_evaluate_a_run(workdir):
-    done = launch("evaluate", f"--workdir={workdir}", "--attacks=fgsm,pgd3", "--epsilon=0.1,8/255")
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((workdir / "evaluation.json").read_text())["attacks"]
-    there = {(row["name"], row["epsilon"]) for row in rows}
+def test_evaluate_adds_to_what_training_measured(run_dir, tmp_path):
+    for name in ("config.json", "classifier.keras", "evaluation.json"):
+        shutil.copy(run_dir / name, tmp_path)
+    before = json.loads((tmp_path / "evaluation.json").read_text())
+    radii = "--epsilon=0.1,8/255"
+    done = commands.launch("evaluate", f"--workdir={tmp_path}", "--attacks=fgsm,pgd3", radii)
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    there = {(row["name"], row["epsilon"]) for row in content["attacks"]}
     assert there >= {(a, e) for a in ("fgsm", "pgd3") for e in (0.1, 8 / 255)}
-    assert rows[0]["name"] == "clean"
-    for row in rows:
+    assert content["attacks"][0]["name"] == "clean"
+    for row in content["attacks"]:
         assert row["name"] in done.stdout
+    (earlier,) = content["earlier"]
+    assert earlier == {name: value for name, value in before.items() if name != "earlier"}
+    assert {p.name for p in (tmp_path / "adversarial").iterdir()} == {
+        f"epsilon_{8 / 255}.npz", "epsilon_0.1.npz",
+    }  # fmt: skip
 
 
-def test_evaluate_a_model_of_one_s_own(digits_classifier, tmp_path):
-    digits_classifier.save(tmp_path / "mine.keras")
-    done = launch(
-        "evaluate",
-        f"--model={tmp_path / 'mine.keras'}",
-        "--dataset=digits",
-        f"--output={tmp_path / 'out'}",
-        "--attacks=pgd2_margin",
-        "--restarts=2",
-        "--examples=40",
-    )
-    assert done.returncode == 0, done.stderr
-    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert content["examples"] == 40
+@pytest.fixture(scope="module")
+def evaluated(digits_classifier, tmp_path_factory):
+    """Folder of a model of one's own, and what calls of `launch.evaluate` there said."""
+    folder = tmp_path_factory.mktemp("own")
+    digits_classifier.save(folder / "mine.keras")
+    own = [f"--model={folder / 'mine.keras'}", "--dataset=digits", "--examples=6"]
+    calls = {
+        "own": [*own, f"--output={folder / 'own'}", "--attacks=pgd2_margin", "--restarts=2"],
+        "verdict": [
+            *own, f"--output={folder / 'verdict'}", "--attacks=apgd_dlr,apgd_margin,autoattack",
+            "--epsilon=0.1", "--verdict",
+        ],
+        "unknown attack": [*own, f"--output={folder / 'none'}", "--attacks=cw"],
+        "two targets": [*own, f"--workdir={folder}"],
+        "no target": [],
+    }  # fmt: skip
+    return folder, in_one_process("evaluate", calls)
+
+
+def test_evaluate_a_model_of_one_s_own(evaluated):
+    folder, said = evaluated
+    assert said["own"][1] == ""
+    content = json.loads((folder / "own" / "evaluation.json").read_text())
+    assert content["examples"] == 6
     (row,) = [row for row in content["attacks"] if row["name"] == "pgd2_margin"]
     assert (row["steps"], row["restarts"], row["epsilon"]) == (2, 2, 0.3)
 
 
-def test_a_verdict_from_the_command_line(digits_classifier, tmp_path):
-    digits_classifier.save(tmp_path / "mine.keras")
-    done = launch(
-        "evaluate",
-        f"--model={tmp_path / 'mine.keras'}",
-        "--dataset=digits",
-        f"--output={tmp_path / 'out'}",
-        "--attacks=apgd_ce,apgd_dlr,apgd_margin,apgd_t,fab_t,square,autoattack",
-        "--epsilon=8/255,0.1",
-        "--examples=15",
-        "--verdict",
-    )
-    assert done.returncode == 0, done.stderr
-    out = tmp_path / "out"
+def test_a_verdict_from_the_command_line(evaluated):
+    folder, said = evaluated
+    printed, stopped = said["verdict"]
+    assert stopped == ""
+    out = folder / "verdict"
     content = json.loads((out / "evaluation.json").read_text())
-    assert {"apgd_ce", "apgd_t", "fab_t", "square", "autoattack", "worst_case"} <= {
+    assert {"apgd_dlr", "apgd_margin", "autoattack", "worst_case"} <= {
         row["name"] for row in content["attacks"]
     }
     assert content["verdict"]["label"] in ("masked", "not masked", "undecided")
     assert content["verdict"]["epsilon"] == 0.1
-    assert content["verdict"]["label"].upper() in done.stdout
+    assert content["verdict"]["label"].upper() in printed
     for piece in content["verdict"]["evidence"]:
-        assert piece["name"] in done.stdout
+        assert piece["name"] in printed
     assert (out / "figures" / "verdict.png").read_bytes()[:4] == b"\x89PNG"
-    assert {p.name for p in (out / "adversarial").iterdir()} == {
-        f"epsilon_{8 / 255}.npz", "epsilon_0.1.npz",
-    }  # fmt: skip
     assert not (out / "evaluation_state").exists()
 
 
-def test_evaluate_refuses_an_unknown_attack(run_dir):
-    before = (run_dir / "evaluation.json").read_bytes()
-    assert_refused(launch("evaluate", f"--workdir={run_dir}", "--attacks=cw"), "cw", "pgd40")
-    assert (run_dir / "evaluation.json").read_bytes() == before
+@pytest.mark.parametrize(
+    ("call", "parts"),
+    [
+        ("unknown attack", ["cw", "pgd40"]),
+        ("two targets", ["--workdir", "--model"]),
+        ("no target", ["--workdir", "--model"]),
+    ],
+)
+def test_evaluate_refuses(evaluated, call, parts):
+    folder, said = evaluated
+    assert_one_line(said[call][1], *parts)
+    assert {path.name for path in folder.iterdir()} == {"mine.keras", "own", "verdict"}
 
 
-def test_evaluate_refuses_a_missing_workdir(tmp_path):
-    done = launch("evaluate", f"--workdir={tmp_path / 'none'}")
-    assert_refused(done, str(tmp_path / "none"), "--workdir")
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_train_refuses_pixels_in_255ths(tmp_path):
-    done = launch("train", "--epsilon=8", f"--workdir={tmp_path / 'run'}")
-    assert_refused(done, "epsilon", "8/255")
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_refusal_is_one_line_of_standard_error(tmp_path):
+    missing = tmp_path / "none"
+    done = commands.run("-m", "launch.evaluate", f"--workdir={missing}")
+    assert done.returncode == 1
+    assert_one_line(done.stderr, str(missing), "--workdir")
     assert not list(tmp_path.iterdir())
 
 
@@ -167,6 +178,7 @@ def test_train_refuses_pixels_in_255ths(tmp_path):
         ("--dataset=imagenet", ["dataset", "imagenet"]),
         ("--defense=mart", ["defense", "mart"]),
         ("--epsilon=-1", ["epsilon", "-1"]),
+        ("--epsilon=8", ["epsilon", "did you mean 8/255"]),
         ("--epsilon=nan", ["epsilon", "nan"]),
         ("--epsilon=1/0", ["epsilon"]),
         ("--epsilon=tiny", ["epsilon", "tiny"]),
@@ -269,36 +281,13 @@ def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
 # Reproduction
 
 
-def test_reproduce_prints_and_writes_the_table(tmp_path):
-    done = launch(
-        "reproduce",
-        "--experiment=table1",
-        "--dataset=digits",
-        "--scale=smoke",
-        "--rows=standard",
-        f"--output={tmp_path}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    text = (tmp_path / "table1.md").read_text()
+def test_reproduce_prints_and_writes_the_table(reproduced):
+    text = (reproduced / "table1.md").read_text()
     assert "| Standard |" in text
-    assert text in done.stdout
+    assert text in (reproduced.parent / "stdout").read_text()
     for name in ("table1.json", "table1.csv", "models"):
-        assert (tmp_path / name).exists()
-    assert not list(tmp_path.rglob("*.partial*"))
-
-
-def test_reproduce_without_dataset_and_network(tmp_path, monkeypatch):
-    """The proxy is a port of this machine where nothing answers."""
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    done = launch(
-        "reproduce", "--experiment=table1", "--scale=smoke", f"--output={tmp_path / 'out'}"
-    )
-    assert_refused(done, "mnist", str(tmp_path / "tfds"), "--data_dir")
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not list((tmp_path / "out").rglob("*.json"))
+        assert (reproduced / name).exists()
+    assert not list(reproduced.rglob("*.partial*"))
 
 
 BAD_FLAGS = {
@@ -318,56 +307,35 @@ BAD_FLAGS = {
         ["nowhere.keras"],
     ),
     "output": (["--experiment=table4", "--output=/dev/null/out"], ["/dev/null/out"]),
+    "no dataset and no network": (["--experiment=table1"], ["mnist", "nowhere", "--data_dir"]),
 }
 
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory):
-    """What `launch.reproduce` stops with for each of `BAD_FLAGS`, all in one process."""
-    output = tmp_path_factory.mktemp("refused") / "out"
-    program = """
-import json, sys
-from absl import flags
-from absl.testing import flagsaver
-from jarn_tf.runs import training
-from launch import reproduce
+    """What `launch.reproduce` stops with for each of `BAD_FLAGS`, and what it has written.
 
-training.train = lambda *args: sys.exit("trained")
-found = {}
-for name, arguments in json.loads(sys.argv[1]).items():
-    try:
-        with flagsaver.flagsaver():
-            flags.FLAGS(["reproduce", "--scale=smoke", f"--output={sys.argv[2]}", *arguments])
-            reproduce.main(["reproduce"])
-    except (SystemExit, flags.Error) as stopped:
-        found[name] = str(stopped)
-    except Exception as error:
-        found[name] = f"Traceback: {error!r}"
-print("FOUND", json.dumps(found))
-"""
-    arguments = json.dumps({name: arguments for name, (arguments, _) in BAD_FLAGS.items()})
-    done = subprocess.run(
-        [sys.executable, "-c", program, arguments, str(output)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=True,
+    The proxy is a port of this machine where nothing answers.
+    """
+    folder = tmp_path_factory.mktemp("refused")
+    always = ["--scale=smoke", f"--output={folder / 'out'}"]
+    found = in_one_process(
+        "reproduce",
+        {name: [*always, *arguments] for name, (arguments, _) in BAD_FLAGS.items()},
+        TFDS_DATA_DIR=str(folder / "nowhere"),
+        https_proxy="http://127.0.0.1:1",
+        HTTPS_PROXY="http://127.0.0.1:1",
     )
-    found = json.loads(done.stdout.rpartition("FOUND ")[2])
-    return found | {"written": [path.name for path in output.rglob("*")]}
+    return found, [path.name for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("name", BAD_FLAGS)
 def test_reproduce_refuses_bad_flags(refusals, name):
-    message = refusals[name]
-    assert "Traceback" not in message and message != "trained"
-    assert "\n" not in message.strip()
-    for part in BAD_FLAGS[name][1]:
-        assert part in message
+    assert_one_line(refusals[0][name][1], *BAD_FLAGS[name][1])
 
 
 def test_reproduce_writes_nothing_where_it_refuses(refusals):
-    assert refusals["written"] == []
+    assert set(refusals[1]) <= {".lock"}
 
 
 def test_ctrl_c_is_one_line(capsys):

@@ -41,12 +41,10 @@ def files(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+@pytest.fixture
+def finished(reproduced):
     """The output folder of an unbroken Table 1 with two trained models; read it only."""
-    output = tmp_path_factory.mktemp("reproduction")
-    reproduction.reproduce(make(output))
-    return output
+    return reproduced
 
 
 @pytest.fixture
