@@ -48,7 +48,7 @@ class JARN(Defense):
         jacobian_of: What J is the gradient of. "loss" is Eq. 6. "softmax", the label's
             probability, is what the authors' released code differentiates. "logit", the label's
             logit, does not vanish where the classifier is sure: it is what makes a gain that
-            stronger attacks confirm (README, results).
+            stronger attacks confirm (docs/results_mnist.md).
         standardize: Shift to zero mean and scale to unit L2 norm J before the adaptor, and
             everything before the discriminator. Not in the paper; the authors' released code does
             it. It masks gradients: where J is tiny the division blows the logits up.
