@@ -1,9 +1,15 @@
-"""Two logical CPUs for the whole process, so that 2 replicas run in it; shared small runs."""
+"""Two logical CPUs for the whole process, so that 2 replicas run in it; shared small runs.
+
+Nearly all the time of the tests goes into tracing and compiling, so that is kept short.
+"""
 
 import fcntl
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # a test process runs on each core
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import commands
 import keras
@@ -14,6 +20,9 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+# Graphs of toys run no faster when optimised, and the commands below run optimised ones.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+gc.disable()  # traces are millions of objects: they are looked through once a file, see below
 
 from jarn_tf import data  # noqa: E402
 from jarn_tf.runs.config import declarations  # noqa: E402
@@ -30,6 +39,12 @@ TINY = {
     "epsilon": "8/255",
     "keep_best_robust": "true",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_garbage():
+    yield
+    gc.collect()
 
 
 @pytest.fixture

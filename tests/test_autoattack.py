@@ -1,6 +1,8 @@
 """APGD, FAB, Square and their ensemble."""
 
+import functools
 import itertools
+from unittest import mock
 
 import keras
 import numpy as np
@@ -23,9 +25,16 @@ ALL = {
     "apgd_t": lambda *a, **k: attacks.apgd(*a, **k, loss="dlr", targets=9),
     "fab_t": attacks.fab,
     "square": lambda *a, **k: attacks.square(*a, **k, queries=300),
-    "autoattack": attacks.autoattack,
+    "autoattack": lambda *a, **k: short_autoattack(*a, **k),
 }
 every_attack = pytest.mark.parametrize("attack", ALL.values(), ids=ALL)
+
+
+def short_autoattack(*arguments, **options):
+    """With the search of `ALL`; the whole ensemble is compared with its members below."""
+    members = VERSIONS["standard"] | {"square": (attacks.square, {"queries": 300})}
+    with mock.patch.dict(VERSIONS, standard=members):
+        return attacks.autoattack(*arguments, **options)
 
 
 @keras.saving.register_keras_serializable("test_autoattack")
@@ -36,10 +45,11 @@ class Rounded(keras.layers.Layer):
         return keras.ops.round(images)
 
 
-def linear(classes=5, seed=0, scales=1.0):
-    """A linear model, images, and the labels that it gives them."""
+@functools.cache  # an attack is compiled once a model
+def linear(classes=5, seed=0, scales=(1.0,)):
+    """A linear model, images, and the labels that it gives them; change none of them."""
     rng = np.random.default_rng(seed)
-    kernel = (scales * rng.normal(0, 1, (PIXELS, classes))).astype(np.float32)
+    kernel = (np.float32(scales) * rng.normal(0, 1, (PIXELS, classes))).astype(np.float32)
     model = toys.linear_classifier(kernel, rng.normal(0, 1, classes).astype(np.float32))
     images = rng.uniform(0, 1, (24, *toys.IMAGE_SHAPE)).astype(np.float32)
     return model, images, predicted(model, images)
@@ -82,17 +92,20 @@ def in_ball(images, adversarial, epsilon):
 # All of them
 
 
+toy = functools.cache(toys.classifier)
+
+
 @every_attack
 @pytest.mark.parametrize("epsilon", [8 / 255, 0.1, 0.3])
 def test_images_stay_in_the_ball_to_the_last_bit(attack, epsilon):
     images, labels = toys.batch(17)
-    in_ball(images, attack(toys.classifier(), images, labels, epsilon=epsilon), epsilon)
+    in_ball(images, attack(toy(), images, labels, epsilon=epsilon), epsilon)
 
 
 @every_attack
 def test_epsilon_0_is_the_image_itself(attack):
     images, labels = toys.batch(5)
-    adversarial = attack(toys.classifier(), images, labels, epsilon=0.0)
+    adversarial = attack(toy(), images, labels, epsilon=0.0)
     np.testing.assert_array_equal(adversarial, images)
 
 
@@ -209,7 +222,7 @@ def test_apgd_breaks_what_can_be_broken_of_a_linear_model(loss):
 @pytest.mark.parametrize("loss", ["dlr", "margin"])
 def test_targets_are_tried_beyond_the_likeliest(loss):
     """Of a linear model the nearest class is found, though it is not the likeliest wrong one."""
-    model, images, labels = linear(scales=np.float32([0.1, 0.2, 0.4, 1, 2]))
+    model, images, labels = linear(scales=(0.1, 0.2, 0.4, 1, 2))
     reach = distances_to_other_classes(model, images, labels)
     logits = np.array(model(images))
     logits[np.arange(len(labels)), labels] = -np.inf

@@ -10,6 +10,7 @@ import toys
 from jarn_tf import attacks, evaluation
 from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.evaluation import Attack
+from jarn_tf.evaluation.masking import measurements
 from jarn_tf.runs import evaluating
 
 
@@ -62,6 +63,7 @@ def test_an_interrupted_evaluation_continues(target, broken_off, tmp_path, monke
     options = {"examples": 20}
     if broken_off == "masking_verdict":
         options["verdict_epsilon"] = 0.1
+        monkeypatch.setattr(measurements, "_QUERIES", 50)
     unbroken = dataclasses.replace(target, output=tmp_path / "unbroken")
     evaluating.evaluate(unbroken, AUTOATTACK, **options)
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from unittest import mock
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from jarn_tf.evaluation.masking.measurements import Measurements
 from jarn_tf.evaluation.masking.substitute import distilled_substitute
 from jarn_tf.resume import Parts
 
-QUICK = ("standard", "standard_times_1000", "quantized")
+QUICK = ("quantized",)
 
 
 def digits(number=200):
@@ -34,18 +35,43 @@ def test_the_zoo(name):
     assert found.label == member.expected, f"{member.why}\n{told}"
 
 
-def test_the_same_call_has_the_same_verdict():
-    found = [
-        evaluation.masking_verdict(zoo.standard(), *digits(30), epsilon=0.1, seed=3)
-        for _ in range(2)
-    ]
-    assert found[0] == found[1]
+def short_verdict(classifier, number, **options):
+    """Of a few images, with a short search: for tests of what is around the measurements."""
+    options = {"epsilon": 8 / 255} | options
+    with mock.patch.object(measurements, "_QUERIES", 50):
+        return evaluation.masking_verdict(classifier, *digits(number), **options)
 
 
-def test_a_verdict_is_strict_json_and_text():
-    found = evaluation.masking_verdict(zoo.standard(), *digits(40), epsilon=8 / 255)
+@pytest.fixture(scope="module")
+def found():
+    return short_verdict(zoo.standard(), 30, seed=3)
+
+
+def test_the_same_call_has_the_same_verdict(found):
+    assert short_verdict(zoo.standard(), 30, seed=3) == found
+
+
+def test_of_a_standard_classifier_nothing_is_masked(found):
+    assert {piece.name: piece.label for piece in found.evidence if piece.label != found.label} == {}
+    assert found.label == "not masked"
+
+
+def test_logits_that_are_scaled_back_hide_nothing():
+    """Times 1000 they saturate the softmax, and PGD on the cross-entropy has no gradient."""
+    images, labels = digits(40)
+    of = zoo.ZOO["standard_times_1000"].builder(), images, labels
+
+    def withstand(attacks, name):
+        return measurements._right(*of, attacks[name], zoo.EPSILON, 0)["right"].mean()
+
+    at_epsilon = measurements._at_epsilon(of[0], images, zoo.EPSILON, 0, scale=1e-3)
+    saturated = withstand(measurements._at_every_radius(of[0]), measurements.PGD)
+    assert withstand(at_epsilon, measurements.RESCALED) < saturated - 0.2
+
+
+def test_a_verdict_is_strict_json_and_text(found):
     content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert content["label"] == found.label and content["examples"] == 40
+    assert content["label"] == found.label and content["examples"] == 30
     assert len(content["evidence"]) == len(found.evidence) >= 11
     for curve in content["accuracies"].values():
         assert float(min(curve, key=float)) == 0.0
@@ -55,7 +81,7 @@ def test_a_verdict_is_strict_json_and_text():
 
 
 def test_one_image_cannot_tell():
-    found = evaluation.masking_verdict(zoo.standard(), *digits(1), epsilon=0.1)
+    found = short_verdict(zoo.standard(), 1)
     assert found.label == "undecided"
     assert "are needed" in found.evidence[0].finding
 
@@ -64,7 +90,7 @@ def test_a_constant_classifier_cannot_be_judged():
     bias = np.full(10, -1e9, np.float32)
     bias[digits(1)[1][0]] += 1e3
     constant = toys.linear_classifier(np.zeros((784, 10), np.float32), bias, (28, 28, 1))
-    found = evaluation.masking_verdict(constant, *digits(), epsilon=0.1)
+    found = short_verdict(constant, 40)
     assert found.label == "undecided"
     assert "Every image is taken for class" in found.evidence[0].finding
 
@@ -86,9 +112,7 @@ def test_bad_classifiers_and_data():
         evaluation.masking_verdict(zoo.standard(), images[:0], labels[:0], epsilon=0.1)
 
 
-def test_an_interrupted_verdict_continues(tmp_path, monkeypatch):
-    arguments = (zoo.standard(), *digits(25))
-    expected = evaluation.masking_verdict(*arguments, epsilon=0.1)
+def test_an_interrupted_verdict_continues(found, tmp_path, monkeypatch):
     calls = []
     fgsm = measurements.attacks.fgsm
 
@@ -99,11 +123,11 @@ def test_an_interrupted_verdict_continues(tmp_path, monkeypatch):
         return fgsm(*args, **kwargs)
 
     monkeypatch.setattr(measurements.attacks, "fgsm", interrupted)
+    options = {"seed": 3, "parts": Parts(tmp_path, {"a": 1})}
     with pytest.raises(KeyboardInterrupt):
-        evaluation.masking_verdict(*arguments, epsilon=0.1, parts=Parts(tmp_path, {"a": 1}))
-    found = evaluation.masking_verdict(*arguments, epsilon=0.1, parts=Parts(tmp_path, {"a": 1}))
-    assert found == expected
-    assert len(calls) == len(measurements.radii(0.1)) + 1  # only what broke off was done twice
+        short_verdict(zoo.standard(), 30, **options)
+    assert short_verdict(zoo.standard(), 30, **options) == found
+    assert len(calls) == len(measurements.radii(8 / 255)) + 1  # only what broke off was done twice
 
 
 # Measurements
