@@ -483,7 +483,7 @@ def test_misclassified_images_are_left_alone(digits_classifier, digits):
 def test_an_interrupted_run_continues(broken_off_at, tmp_path, monkeypatch):
     """Killed inside any attack of any batch, the same call ends with the images of a whole run."""
     images, labels = toys.batch(20)
-    model = toys.classifier()
+    model = toy()
     options = {"epsilon": 0.02, "batch_size": 12, "seed": 5}
     calls = []
 
