@@ -12,7 +12,7 @@ import tensorflow as tf
 import toys
 
 from jarn_tf import attacks, losses
-from jarn_tf.attacks.apgd import _interval_lengths
+from jarn_tf.attacks.apgd import _checkpoint, _interval_lengths, _State
 from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.attacks.fab import project_on_hyperplane
 from jarn_tf.attacks.square import _sides
@@ -206,6 +206,24 @@ def test_checkpoints_are_the_published_ones():
     lengths = _interval_lengths(100)
     assert np.flatnonzero(lengths).tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
     assert (np.cumsum(lengths[lengths > 0]) == np.flatnonzero(lengths)).all()
+
+
+def test_a_checkpoint_halves_the_step_under_either_condition_of_the_paper():
+    """1: at most 0.75 of the steps raised the loss. 2: neither step nor maximum has changed."""
+    raised, halved, checked = zip(*itertools.product((3, 4), (False, True), (1.0, 0.5)))
+    images = np.random.default_rng(0).uniform(0, 1, (8, *toys.IMAGE_SHAPE)).astype(np.float32)
+    state = _State.at(images, np.zeros(8, np.int32), images, images)._replace(
+        raised=np.float32(raised), halved=np.array(halved), checked=np.float32(checked),
+        highest=np.ones(8, np.float32), step_size=np.ones(8, np.float32), best=images + 1,
+    )  # fmt: skip
+    expected = np.array(
+        [r == 3 or (not h and c == 1.0) for r, h, c in zip(raised, halved, checked)]
+    )
+    after = _checkpoint(state, 4.0)
+    np.testing.assert_array_equal(after.halved, expected)
+    np.testing.assert_array_equal(after.step_size, np.where(expected, 0.5, 1))
+    best = np.where(expected[:, None, None, None], state.best, state.points)
+    np.testing.assert_array_equal(after.points, best)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "dlr", "margin"])

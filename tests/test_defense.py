@@ -163,7 +163,7 @@ def test_evaluate_predict_and_fit_take_labels_of_every_form(kind, labels_as):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_call_is_inference_unless_told():
+def test_call_and_evaluate_are_inference_unless_told():
     classifier = keras.Sequential(
         [
             keras.Input(toys.IMAGE_SHAPE),
@@ -172,10 +172,14 @@ def test_call_is_inference_unless_told():
             keras.layers.Dense(toys.CLASSES),
         ]
     )
-    images, _ = toys.batch(6)
+    images, labels = toys.batch(6)
     model = make("defense", classifier)
-    np.testing.assert_array_equal(model(images), classifier(images, training=False))
-    assert np.abs(model(images, training=True) - model(images)).max() > 1e-3
+    logits = classifier(images, training=False)
+    np.testing.assert_array_equal(model(images), logits)
+    expected = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    loss = model.evaluate(images, labels, verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+    assert np.abs(model(images, training=True) - logits).max() > 1e-3
 
 
 # Saving
