@@ -127,3 +127,16 @@ def test_unknown_kind():
     images, labels = toys.batch(2)
     with pytest.raises(ValueError, match="jacobian_of must be one of loss, softmax, logit"):
         input_jacobian(toys.classifier(), images, labels, "logits")
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_mode_of_the_classifier_is_as_told(training):
+    """Batch normalisation of a batch or, untrained, of mean 0 and variance 1."""
+    norm = keras.layers.BatchNormalization(epsilon=0.0)
+    model = keras.Sequential([keras.Input((1, 1, 2)), norm, keras.layers.Flatten()])
+    images = np.float32([[0.0, 0.2], [1.0, 0.4], [0.5, 0.9]])
+    logits, _ = logits_and_jacobian(
+        model, tf.constant(images[:, None, None]), tf.constant([0, 1, 0]), training=training
+    )
+    expected = (images - images.mean(axis=0)) / images.std(axis=0) if training else images
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
