@@ -13,6 +13,10 @@ ATTACK_LOSSES = ("cross_entropy", "margin")
 APGD_LOSSES = ("cross_entropy", "dlr", "margin")
 
 
+def _is_number(value: object) -> bool:
+    return hasattr(value, "__float__")  # of NumPy, too
+
+
 def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `value` is one of `choices`."""
     if value not in choices:
@@ -21,29 +25,30 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def whole(name: str, value: int, least: int = 1) -> None:
     """Raises ValueError unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
 
 
 def not_negative(name: str, value: float) -> None:
     """Raises ValueError unless `value` is a finite number of at least 0."""
-    if not 0 <= value < math.inf:
+    if not (_is_number(value) and 0 <= value < math.inf):
         raise ValueError(f"{name} must be a finite number of at least 0. Received: {value!r}.")
 
 
 def positive(name: str, value: float) -> None:
     """Raises ValueError unless `value` is a finite number above 0."""
-    if not 0 < value < math.inf:
+    if not (_is_number(value) and 0 < value < math.inf):
         raise ValueError(f"{name} must be a finite number above 0. Received: {value!r}.")
 
 
 def fraction(name: str, value: float, hint: str = "") -> None:
     """Raises ValueError unless `value` is a number in [0, 1]."""
-    if not 0 <= value <= 1:  # NaN too
+    if not (_is_number(value) and 0 <= value <= 1):  # NaN too
         raise ValueError(f"{name} must be a number in [0, 1]. Received: {value!r}.{hint}")
 
 
 def radius(value: float, name: str = "epsilon") -> None:
     """Raises ValueError unless `value` is a number in [0, 1], the range of pixels."""
-    hint = f" Pixels are in [0, 1]: did you mean {value:g}/255?" if 1 < value <= 255 else ""
+    in_255ths = _is_number(value) and 1 < value <= 255
+    hint = f" Pixels are in [0, 1]: did you mean {value:g}/255?" if in_255ths else ""
     fraction(name, value, hint)

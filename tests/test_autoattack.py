@@ -15,7 +15,9 @@ from jarn_tf import attacks, losses
 from jarn_tf.attacks.apgd import _checkpoint, _interval_lengths, _State
 from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.attacks.fab import project_on_hyperplane
-from jarn_tf.attacks.square import _sides
+from jarn_tf.attacks.square import _sides, _with_square
+from jarn_tf.attacks.square import _State as SquareState
+from jarn_tf.attacks.targets import ranked_wrong_classes
 
 PIXELS = int(np.prod(toys.IMAGE_SHAPE))
 ALL = {
@@ -196,6 +198,26 @@ def test_a_classifier_without_gradients_is_attacked_all_the_same(attack):
     in_ball(images, adversarial, 0.3)
     if attack in (ALL["square"], ALL["autoattack"]):
         assert (predicted(rounded, adversarial) != labels).all()
+
+
+# Parts
+
+
+def test_the_likeliest_wrong_classes_are_aimed_at_first():
+    model, images, labels = linear()
+    logits = np.array(model(images))
+    ranked = ranked_wrong_classes(model, images, tf.constant(labels), 3)
+    for i, (row, label) in enumerate(zip(logits, labels)):
+        wrong = [k for k in np.argsort(row)[::-1] if k != label]
+        assert ranked[:, i].tolist() == wrong[:3]
+
+
+def test_squares_reach_every_pixel():
+    images = np.full((300, *toys.IMAGE_SHAPE), 0.5, np.float32)
+    state = SquareState(images, None, images, None, None, lower=images - 0.1, upper=images + 0.1)
+    moved = np.abs(np.array(_with_square(state, tf.constant(2), (0, 0))) - 0.5) > 0.05
+    assert moved.any(axis=0).all()
+    assert (moved.sum(axis=(1, 2, 3)) == 2 * 2 * toys.IMAGE_SHAPE[-1]).all()
 
 
 # APGD

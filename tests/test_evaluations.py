@@ -36,10 +36,20 @@ def test_one_that_asks_the_same_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("other", [{"model": "b"}, {"dataset": "mnist"}])
-def test_those_of_another_classifier_or_dataset_are_dropped(tmp_path, other):
+def test_those_of_another_classifier_or_dataset_are_put_aside(tmp_path, capsys, other):
     evaluations.add(tmp_path, evaluation(FGSM))
+    before = (tmp_path / "evaluation.json").read_bytes()
     evaluations.add(tmp_path, evaluation(PGD, **other))
     assert evaluations.read(tmp_path) == [evaluation(PGD, **other)]
+    assert (tmp_path / "evaluation.1").read_bytes() == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "another classifier" in line and "evaluation.1" in line
+
+
+def test_find_takes_those_of_the_classifier_alone(tmp_path):
+    evaluations.add(tmp_path, evaluation(FGSM))
+    assert evaluations.find(tmp_path, [FGSM], 10, 10, model="a") == evaluation(FGSM)
+    assert evaluations.find(tmp_path, [FGSM], 10, 10, model="b") is None
 
 
 def test_one_without_a_digest_is_kept(tmp_path):
@@ -69,10 +79,35 @@ def test_find_takes_what_asked_just_this(tmp_path):
         assert evaluations.find(tmp_path, *asked) is None, asked
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "3", '{"attacks": []}', '{"earlier": 3}'])
-def test_a_file_that_is_none_or_cannot_be_read_holds_nothing(tmp_path, content):
-    if content is not None:
-        (tmp_path / "evaluation.json").write_text(content)
+DAMAGED = ["", "[]", "3", '{"attacks": []}', '{"earlier": 3}', '{"attacks": [1]}', "garbage{"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_file_that_cannot_be_read_holds_nothing_and_is_kept(tmp_path, content, capsys):
+    (tmp_path / "evaluation.json").write_text(content)
     assert evaluations.read(tmp_path) == []
     evaluations.add(tmp_path, evaluation(FGSM))
     assert evaluations.read(tmp_path) == [evaluation(FGSM)]
+    assert (tmp_path / "evaluation.1").read_text() == content
+    assert "damage" in capsys.readouterr().err
+
+
+def test_no_file_holds_nothing(tmp_path, capsys):
+    assert evaluations.read(tmp_path) == []
+    evaluations.add(tmp_path, evaluation(FGSM))
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", [3, {}, {"attacks": [1]}, {"verdict": "masked"}])
+def test_damage_to_one_leaves_the_others(tmp_path, damage):
+    for found in (evaluation(FGSM), evaluation(PGD)):
+        evaluations.add(tmp_path, found)
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    spoilt = evaluation(FGSM, examples=5) | damage if damage and damage != 3 else damage
+    content["earlier"].insert(0, spoilt)
+    (tmp_path / "evaluation.json").write_text(json.dumps(content))
+    assert evaluations.read(tmp_path) == [evaluation(PGD), evaluation(FGSM)]
+    evaluations.add(tmp_path, evaluation(PGD, examples=3))
+    assert evaluations.read(tmp_path)[1:] == [evaluation(PGD), evaluation(FGSM)]
+    assert (tmp_path / "evaluation.1").exists()

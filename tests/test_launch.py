@@ -295,7 +295,7 @@ BAD_FLAGS = {
     "no experiment": ([], ["experiment"]),
     "dataset": (["--experiment=table1", "--dataset=imagenet"], ["dataset", "imagenet"]),
     "scale": (["--experiment=table1", "--scale=huge"], ["scale", "huge", "smoke"]),
-    "row": (["--experiment=table1", "--rows=jarn,mart"], ["row", "mart", "jarn_at"]),
+    "row": (["--experiment=table1", "--rows=jarn,mart"], ["rows", "mart", "jarn_at"]),
     "no row": (["--experiment=table1", "--rows="], ["row"]),
     "no seeds": (["--experiment=table1", "--seeds="], ["seeds"]),
     "same seeds": (["--experiment=table1", "--seeds=0,0"], ["seeds", "0,0"]),

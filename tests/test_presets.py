@@ -48,8 +48,21 @@ def test_sources_of_what_is_given_and_of_what_is_not():
 
 def test_a_claim_is_of_the_pair_that_is_trained():
     assert resolve("mnist", "jarn").claim is not None
+    same = resolve("mnist", "standard", perturbation="uniform_noise", regularizer="jarn")
+    assert same.claim is resolve("mnist", "jarn").claim and same.notes() == []
     assert resolve("mnist", "jarn", regularizer="double_backprop").claim is None
-    assert resolve("mnist", "jarn", perturbation="pgd").claim is None
+    assert resolve("mnist", "jarn", perturbation="fgsm").claim is None
+
+
+def test_a_claim_is_of_the_preset_s_own_values():
+    (note,) = resolve("mnist", "jarn", epsilon=0.2, epochs=3, seed=1).notes()
+    assert note.endswith("measured with its own epochs, training_epsilon.")
+    assert resolve("mnist", "jarn", training_epsilon=0.3, robust_every=5).notes() == []
+
+
+def test_a_setting_that_there_is_not():
+    with pytest.raises(ValueError, match="Received: 'epoch'"):
+        resolve("mnist", epoch=3)
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)

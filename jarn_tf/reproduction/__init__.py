@@ -50,7 +50,7 @@ def make_setting(
     Raises:
         ValueError: An unknown experiment, dataset, scale, preset or row; a bad list of seeds.
     """
-    arguments.one_of("experiment", experiment, tuple(EXPERIMENTS))
+    arguments.one_of("The experiment", experiment, tuple(EXPERIMENTS))
     chosen = EXPERIMENTS[experiment]
     if substitute is not None and experiment != "table5":
         raise ValueError(f"A substitute is for table5 alone. Received: {experiment}.")

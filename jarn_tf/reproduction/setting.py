@@ -100,7 +100,7 @@ class Setting:
         arguments.one_of("preset", self.preset, PRESETS)
         if not self.rows or set(self.rows) - set(ROWS):
             raise ValueError(
-                f"row must be all, or some of {', '.join(ROWS)}. "
+                f"rows must be all, or some of {', '.join(ROWS)}. "
                 f"Received: {','.join(self.rows) or 'none'}."
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -226,9 +226,14 @@ class Config:
             )
 
     @property
+    def parts(self) -> tuple[str, str]:
+        """What is trained, whatever defense it was named after: perturbation and regulariser."""
+        return self.perturbation, self.regularizer
+
+    @property
     def pair(self) -> str:
         """The defense's name, or of another pair `PERTURBATION+REGULARIZER`."""
-        if (self.perturbation, self.regularizer) == PAIRS[self.defense]:
+        if self.parts == PAIRS[self.defense]:
             return self.defense
         return f"{self.perturbation}+{self.regularizer}"
 

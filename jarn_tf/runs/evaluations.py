@@ -8,43 +8,69 @@ classifier) and, if it was judged, `verdict`. The others stand in the same form 
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_json
 
-_NEEDED = {"examples", "attacks", "saliency", "collapsed_to_class"}
+_NEEDED = {"dataset", "examples", "attacks", "saliency", "collapsed_to_class"}
 #: Keys of a row that say what came out; the others say what was asked.
 _OUTCOME = ("accuracy", "seconds")
 
 
 def read(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The evaluations in a folder, newest first; none where the file is not there or unreadable."""
-    try:
-        newest = dict(json.loads((folder / "evaluation.json").read_text()))
-        everything = [newest, *newest.pop("earlier", [])]
-        return [found for found in everything if set(found) >= _NEEDED]
-    except (OSError, TypeError, ValueError):
+    """The evaluations in a folder that can be read, newest first."""
+    return [found for found in _entries(folder / "evaluation.json") if _is_whole(found)]
+
+
+def _entries(path: pathlib.Path) -> list[Any]:
+    """What the file holds, damaged or not; None in place of what is no JSON of its form."""
+    if not path.exists():
         return []
+    try:
+        newest = dict(json.loads(path.read_text()))
+        return [newest, *(newest.pop("earlier", None) or [])]
+    except (OSError, TypeError, ValueError):
+        return [None]
+
+
+def _is_whole(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and set(found) >= _NEEDED
+        and isinstance(found["attacks"], list)
+        and all(isinstance(row, dict) and "name" in row for row in found["attacks"])
+        and isinstance(found.get("verdict", {}), (dict, type(None)))
+    )
 
 
 def add(folder: pathlib.Path, new: dict[str, Any]) -> None:
     """Puts an evaluation before those in the folder.
 
-    One that asked the same is replaced. Those of another classifier or dataset are dropped: a
-    folder is about one classifier.
+    One that asked the same is replaced. A folder is about one classifier: a file with evaluations
+    of another classifier or dataset, or with damage, is renamed, and standard error says so.
     """
-    kept = [
+    path = folder / "evaluation.json"
+    there = _entries(path)
+    whole = [old for old in there if _is_whole(old)]
+    same = [
         old
-        for old in read(folder)
-        if old.get("dataset") == new["dataset"]
-        and old.get("model", new["model"]) == new["model"]
-        and _asked(old) != _asked(new)
+        for old in whole
+        if old["dataset"] == new["dataset"] and old.get("model", new["model"]) == new["model"]
     ]
-    write_json(folder / "evaluation.json", new | {"earlier": kept})
+    if len(same) < len(there):
+        aside = next(p for i in itertools.count(1) if not (p := path.with_suffix(f".{i}")).exists())
+        path.rename(aside)
+        damaged = len(whole) < len(there)
+        what = "damage" if damaged else "evaluations of another classifier or dataset"
+        print(f"{path} held {what}; it is {aside.name} now.", file=sys.stderr)
+    kept = [old for old in same if _asked(old) != _asked(new)]
+    write_json(path, new | {"earlier": kept})
 
 
 def find(
@@ -53,13 +79,17 @@ def find(
     examples: int,
     classes: int,
     verdict_epsilon: float | None = None,
+    model: str | None = None,
 ) -> dict[str, Any] | None:
     """The evaluation in a folder that asked for just these attacks on so many images and classes.
 
-    With `verdict_epsilon` one that judged masking at that radius, too. None where there is none.
+    With `verdict_epsilon` one that judged masking at that radius, too; with `model`, a digest, one
+    of that classifier. None where there is none.
     """
     rows = [attack.row(classes) for attack in attacks]
     for found in read(folder):
+        if model is not None and found.get("model", model) != model:
+            continue
         judged = (found.get("verdict") or {}).get("epsilon")
         if _asked(found)[:2] == (examples, rows) and verdict_epsilon in (None, judged):
             return found

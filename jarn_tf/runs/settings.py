@@ -30,7 +30,9 @@ class Optimizer:
     def __post_init__(self):
         arguments.one_of("optimizer", self.name, ("adam", "sgd"))
         arguments.positive("learning_rate", self.learning_rate)
-        arguments.not_negative("momentum", self.momentum)
+        arguments.fraction("momentum", self.momentum)
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum is for sgd alone. Received: {self}.")
 
     def __str__(self):
         momentum = f":{self.momentum:g}" if self.momentum else ""
@@ -107,14 +109,21 @@ def whole(least: int = 1, most: int | None = None) -> Kind:
             raise ValueError(f"{name} must be at most {most}. Received: {value}.")
 
     takes = f"whole number of at least {least}" + (f", at most {most}" if most else "")
-    return Kind(takes, int, check)
+    return Kind(takes, _read_whole, check)
+
+
+def _read_whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
 
 
 def _numbers(text: str, separator: str, read: Callable[[str], Any]) -> tuple:
     return tuple(read(part) for part in text.split(separator)) if text else ()
 
 
-def _read_radius(text: str) -> float:
+def _read_number(text: str) -> float:
     """A number, also as a quotient such as 8/255."""
     try:
         return float(text)
@@ -165,12 +174,12 @@ TRUTH = Kind(
     lambda name, value: _check_type(name, value, bool, "true or false"),
 )
 TEXT = Kind("text", str, lambda name, value: _check_type(name, value, str, "text"))
-FRACTION = Kind("number in [0, 1]", float, arguments.fraction)
-NOT_NEGATIVE = Kind("number of at least 0", float, arguments.not_negative)
-POSITIVE = Kind("number above 0, such as 0.01 or 2/255", _read_radius, arguments.positive)
+FRACTION = Kind("number in [0, 1]", _read_number, arguments.fraction)
+NOT_NEGATIVE = Kind("number of at least 0", _read_number, arguments.not_negative)
+POSITIVE = Kind("number above 0, such as 0.01 or 2/255", _read_number, arguments.positive)
 RADIUS = Kind(
     "number in [0, 1], such as 0.3 or 8/255",
-    _read_radius,
+    _read_number,
     lambda name, value: arguments.radius(value, name),
 )
 CHANNELS = Kind(

@@ -18,6 +18,7 @@ from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
+from jarn_tf.resume import digest_of_model
 from jarn_tf.runs import evaluations
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import ADVERSARIAL, Config
@@ -164,7 +165,13 @@ def _finish(
             write_atomically(path, network.save)
     if not run.jacobians.exists():
         _draw_jacobians(model, config, dataset.test.first(_SHOWN), run.jacobians)
-    found = evaluations.find(run.path, list_of_attacks, len(dataset.test), dataset.classes)
+    found = evaluations.find(
+        run.path,
+        list_of_attacks,
+        len(dataset.test),
+        dataset.classes,
+        model=digest_of_model(model.classifier),
+    )
     if found is None:
         found = measured(model.classifier, config.dataset, dataset.test, list_of_attacks)
         evaluations.add(run.path, found)

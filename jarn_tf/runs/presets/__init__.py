@@ -6,12 +6,22 @@ import dataclasses
 from typing import Any
 
 from jarn_tf import arguments
-from jarn_tf.runs.config import DEFENSES, PAIRS, PRESETS, Config, declarations, defaults
+from jarn_tf.runs.config import (
+    DEFENSES,
+    PAIRS,
+    PRESETS,
+    WATCHING,
+    Config,
+    declarations,
+    defaults,
+)
 from jarn_tf.runs.presets import cifar10, digits, mnist, svhn
 from jarn_tf.runs.presets.claims import Claim, Preset
 
 __all__ = ["Claim", "Preset", "Resolved", "find", "preset", "resolve"]
 
+#: Settings that make no other run, or say which one it is.
+_NO_CHANGE = (*WATCHING, "dataset", "defense", "preset", "seed", "strategy", "replicas", "data_dir")
 _MODULES = {"digits": digits, "mnist": mnist, "svhn": svhn, "cifar10": cifar10}
 
 
@@ -29,6 +39,19 @@ class Resolved:
     sources: dict[str, str]
     claim: Claim | None
 
+    def _changed(self) -> list[str]:
+        """Settings of this run that the preset has otherwise."""
+        config = self.config
+        defense = next(name for name, parts in PAIRS.items() if parts == config.parts)
+        measured = resolve(config.dataset, defense, config.preset).config
+        return [
+            name
+            for name in declarations()
+            if name not in _NO_CHANGE
+            and config.uses(name)
+            and getattr(config, name) != getattr(measured, name)
+        ]
+
     def notes(self) -> list[str]:
         """What a user should know before the run, a sentence each."""
         config, notes = self.config, []
@@ -36,6 +59,12 @@ class Resolved:
             notes.append(
                 f"preset {config.preset} was never measured on {config.dataset} with {config.pair}."
             )
+        else:
+            changed = self._changed()
+            if changed:
+                notes.append(
+                    f"preset {config.preset} was measured with its own {', '.join(changed)}."
+                )
         for name, source in self.sources.items():
             if source == f"--{name}" and not config.uses(name):
                 needs = " and ".join(
@@ -70,6 +99,8 @@ def resolve(
         ValueError: An unknown name or a value out of range.
     """
     arguments.one_of("defense", defense, DEFENSES)
+    for name in changes:
+        arguments.one_of("A setting", name, tuple(declarations()))
     chosen = find(dataset, preset)
     given = {key: (value, f"--{key}") for key, value in changes.items()}
     if "epsilon" in given:
@@ -91,7 +122,7 @@ def resolve(
     return Resolved(
         config,
         {key: source for key, (_, source) in values.items()},
-        chosen.claims.get(config.pair),
+        next((chosen.claims[n] for n in chosen.claims if PAIRS[n] == config.parts), None),
     )
 
 

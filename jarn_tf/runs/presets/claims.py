@@ -18,7 +18,7 @@ class Claim:
 
     Attributes:
         command: What printed it.
-        cost: Time of the training alone.
+        cost: Time of the training, alone unless it says more.
         result: Accuracies in %.
     """
 

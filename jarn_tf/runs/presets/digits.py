@@ -1,6 +1,6 @@
 """`--dataset=digits`: scikit-learn's digits, which stand in for MNIST; they are not in the paper.
 
-The values of MNIST, but for what is said here.
+The base values of MNIST, but for what is said here; adversarial training as in its preset `paper`.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ _WITH_JARN: Values = {
 }
 _BEST = (
     "python -m launch.reproduce --experiment=autoattack --scale=full --preset=recommended --seeds=0"
-    " --rows="
+    " --output=reproduction_best --rows="
 )
 
 RECOMMENDED = Preset(
