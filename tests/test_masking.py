@@ -243,6 +243,18 @@ def test_each_test_by_itself(changes, name, label):
 
 
 @pytest.mark.parametrize(
+    "labels, expected",
+    [
+        (["not masked", "undecided", "masked"], "masked"),
+        (["not masked", "undecided"], "undecided"),
+        (["not masked", "not masked"], "not masked"),
+    ],
+)
+def test_the_most_serious_evidence_decides(labels, expected):
+    assert evidence.most_serious(*labels) == evidence.most_serious(*labels[::-1]) == expected
+
+
+@pytest.mark.parametrize(
     "share, label", [(0.0, "not masked"), (0.14, "undecided"), (0.5, "masked")]
 )
 def test_a_radius_of_1_has_to_break_everything(share, label):
