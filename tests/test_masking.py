@@ -56,17 +56,29 @@ def test_of_a_standard_classifier_nothing_is_masked(found):
     assert found.label == "not masked"
 
 
-def test_logits_that_are_scaled_back_hide_nothing():
-    """Times 1000 they saturate the softmax, and PGD on the cross-entropy has no gradient."""
+@pytest.mark.parametrize(
+    "name, attack",
+    [("standard_times_1000", measurements.RESCALED), ("quantized", measurements.TRANSFER)],
+)
+def test_what_pgd_misses_these_attacks_find(name, attack):
+    """PGD has no gradient where the softmax saturates, or behind a rounding."""
     images, labels = digits(40)
-    of = zoo.ZOO["standard_times_1000"].builder(), images, labels
+    of = zoo.ZOO[name].builder(), images, labels
 
     def withstand(attacks, name):
         return measurements._right(*of, attacks[name], zoo.EPSILON, 0)["right"].mean()
 
     at_epsilon = measurements._at_epsilon(of[0], images, zoo.EPSILON, 0, scale=1e-3)
-    saturated = withstand(measurements._at_every_radius(of[0]), measurements.PGD)
-    assert withstand(at_epsilon, measurements.RESCALED) < saturated - 0.2
+    missed_by_pgd = withstand(measurements._at_every_radius(of[0]), measurements.PGD)
+    assert withstand(at_epsilon, attack) < missed_by_pgd - 0.05
+
+
+def test_an_image_alone_is_told_from_one_in_a_batch():
+    images, _ = digits(40)
+    for first, differs in (((), False), ((zoo.BatchStatistics(),), True)):
+        model = zoo.network(*first)
+        alone = measurements._alone(model, images, np.array(model(images)))
+        assert (np.median(alone) > 1e-2) == differs
 
 
 def test_a_verdict_is_strict_json_and_text(found):
