@@ -18,7 +18,7 @@ from typing import Any
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_json
 
-_NEEDED = {"dataset", "examples", "attacks", "saliency", "collapsed_to_class"}
+_NEEDED = {"examples", "attacks", "saliency", "collapsed_to_class"}
 #: Keys of a row that say what came out; the others say what was asked.
 _OUTCOME = ("accuracy", "seconds")
 
@@ -61,7 +61,7 @@ def add(folder: pathlib.Path, new: dict[str, Any]) -> None:
     same = [
         old
         for old in whole
-        if old["dataset"] == new["dataset"] and old.get("model", new["model"]) == new["model"]
+        if old.get("dataset") == new["dataset"] and old.get("model", new["model"]) == new["model"]
     ]
     if len(same) < len(there):
         aside = next(p for i in itertools.count(1) if not (p := path.with_suffix(f".{i}")).exists())
