@@ -5,6 +5,7 @@ from __future__ import annotations
 from absl import app, flags
 
 from jarn_tf import reproduction
+from jarn_tf.reproduction import dry_run
 from launch import command
 
 FLAGS = flags.FLAGS
@@ -32,6 +33,17 @@ command.define_setting("data_dir")
 flags.DEFINE_string(
     "substitute", None, "For table5: a .keras file to attack in place of the PGD-AT7 model."
 )
+flags.DEFINE_integer(
+    "dry_run",
+    None,
+    "Trains and writes nothing and needs no dataset: takes so many steps of each row and prints "
+    "what time and memory its training would take.",
+)
+flags.DEFINE_integer(
+    "dry_run_batch",
+    None,
+    "With --dry_run: images a step, where the preset's batch is too much; then extrapolated.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -50,7 +62,12 @@ def main(argv: list[str]) -> None:
             FLAGS.data_dir,
             FLAGS.substitute,
         )
-        print(f"\n{reproduction.reproduce(setting)}")
+        if FLAGS.dry_run is not None:
+            print(f"\n{dry_run.estimate(setting, FLAGS.dry_run, FLAGS.dry_run_batch)}")
+        elif FLAGS.dry_run_batch is not None:
+            raise ValueError("dry_run_batch is for a dry run: give --dry_run=20, say.")
+        else:
+            print(f"\n{reproduction.reproduce(setting)}")
 
 
 if __name__ == "__main__":

@@ -307,6 +307,8 @@ BAD_FLAGS = {
         ["nowhere.keras"],
     ),
     "output": (["--experiment=table4", "--output=/dev/null/out"], ["/dev/null/out"]),
+    "no step of a dry run": (["--experiment=table1", "--dry_run=0"], ["dry_run", "0"]),
+    "a batch of no dry run": (["--experiment=table1", "--dry_run_batch=2"], ["--dry_run=20"]),
     "no dataset and no network": (["--experiment=table1"], ["mnist", "nowhere", "--data_dir"]),
 }
 
