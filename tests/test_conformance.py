@@ -33,6 +33,7 @@ PERTURBATIONS = {
     "none": lambda: None,
     "uniform_noise": lambda: attacks.UniformNoise(EPSILON, 0.5),
     "fgsm": lambda: adversarial(steps=1, random_start=False),
+    "n_fgsm": lambda: attacks.NFGSM(EPSILON, warmup_steps=4),
     "pgd": lambda: adversarial(steps=2),
     "pgd_kl": lambda: adversarial(steps=2, targets="predictions"),
 }
@@ -44,6 +45,8 @@ REGULARIZERS = {
     "frobenius": functools.partial(LogitJacobianPenalty, penalty_weight=0.1, projections=2),
     "trades": functools.partial(TRADES, penalty_weight=2.0),
 }
+#: Pairs that have no name of their own and are quick, too: one a perturbation and regulariser.
+UNNAMED = {("none", "l1_gradient"), ("none", "frobenius"), ("n_fgsm", "none")}
 METRICS = {
     "none": set(),
     "jarn": {"adversarial_loss", "discriminator_real_accuracy", "discriminator_adapted_accuracy"},
@@ -100,7 +103,7 @@ def pairs():
     for regularizer in REGULARIZERS:
         for perturbation in PERTURBATIONS:
             pair = perturbation, regularizer
-            quick = pair in {*config.PAIRS.values(), ("none", "l1_gradient"), ("none", "frobenius")}
+            quick = pair in {*config.PAIRS.values(), *UNNAMED}
             marks = () if quick else pytest.mark.slow
             yield pytest.param(pair, id="-".join(pair), marks=marks)
 
@@ -138,6 +141,8 @@ def test_perturbed_images_are_in_the_ball(run):
     for (images, perturbed), radius in zip(run.images, RADII):
         if run.perturbation == "uniform_noise":
             radius = EPSILON
+        if run.perturbation == "n_fgsm":
+            radius *= 3  # the noise is twice as wide as the step is long
         assert perturbed.min() >= 0 and perturbed.max() <= 1
         assert radius / 2 < np.abs(perturbed - images).max() <= radius + 1e-7
 

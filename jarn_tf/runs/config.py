@@ -28,10 +28,10 @@ PAIRS = {
 }
 DEFENSES = tuple(PAIRS)
 PRESETS = ("recommended", "paper", "authors")
-PERTURBATIONS = ("none", "uniform_noise", "fgsm", "pgd", "pgd_kl")
+PERTURBATIONS = ("none", "uniform_noise", "fgsm", "n_fgsm", "pgd", "pgd_kl")
 REGULARIZERS = ("none", "jarn", "double_backprop", "l1_gradient", "frobenius", "trades")
 #: Perturbations that attack the classifier in training.
-ADVERSARIAL = ("fgsm", "pgd", "pgd_kl")
+ADVERSARIAL = ("fgsm", "n_fgsm", "pgd", "pgd_kl")
 #: Settings that leave the trained weights as they are.
 WATCHING = ("epsilon", "robust_every", "keep_best_robust")
 
@@ -130,7 +130,8 @@ class Config:
     )
     attack_step_size: float | None = setting(
         settings.POSITIVE,
-        "Step size of the training attack. Unset: that of attacks.AdversarialExamples.",
+        "Step size of the training attack. Unset: that of attacks.AdversarialExamples; of "
+        "n_fgsm that of attacks.NFGSM.",
         only=_ATTACKED,
         optional=True,
     )
