@@ -91,6 +91,7 @@ def test_settings_reach_n_fgsm():
         ("l1_gradient", "InputGradientPenalty", {"norm": "l1"}),
         ("frobenius", "LogitJacobianPenalty", {"projections": 1}),
         ("trades", "TRADES", {}),
+        ("gradient_alignment", "GradientAlignment", {"epsilon": 0.3}),
     ],
 )
 def test_every_regularizer_has_its_class(regularizer, kind, options):

@@ -10,7 +10,12 @@ import pytest
 import toys
 
 from jarn_tf import JARN, Defense, attacks
-from jarn_tf.baselines import TRADES, InputGradientPenalty, LogitJacobianPenalty
+from jarn_tf.baselines import (
+    TRADES,
+    GradientAlignment,
+    InputGradientPenalty,
+    LogitJacobianPenalty,
+)
 from jarn_tf.runs import config
 
 EPSILON = 0.25
@@ -44,9 +49,15 @@ REGULARIZERS = {
     "l1_gradient": functools.partial(InputGradientPenalty, penalty_weight=0.2, norm="l1"),
     "frobenius": functools.partial(LogitJacobianPenalty, penalty_weight=0.1, projections=2),
     "trades": functools.partial(TRADES, penalty_weight=2.0),
+    "gradient_alignment": functools.partial(GradientAlignment, penalty_weight=8.0, epsilon=EPSILON),
 }
-#: Pairs that have no name of their own and are quick, too: one a perturbation and regulariser.
-UNNAMED = {("none", "l1_gradient"), ("none", "frobenius"), ("n_fgsm", "none")}
+#: Pairs of what has no name of its own that are quick, too.
+UNNAMED = {
+    ("none", "l1_gradient"),
+    ("none", "frobenius"),
+    ("n_fgsm", "none"),
+    ("fgsm", "gradient_alignment"),
+}
 METRICS = {
     "none": set(),
     "jarn": {"adversarial_loss", "discriminator_real_accuracy", "discriminator_adapted_accuracy"},

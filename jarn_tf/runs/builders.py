@@ -67,6 +67,9 @@ def build_model(
                 "l1_gradient": functools.partial(baselines.InputGradientPenalty, norm="l1"),
                 "frobenius": baselines.LogitJacobianPenalty,
                 "trades": baselines.TRADES,
+                "gradient_alignment": functools.partial(
+                    baselines.GradientAlignment, epsilon=config.training_epsilon
+                ),
             }[config.regularizer]
             model = penalized(classifier, config.penalty_weight, **common)
         model.compile(classifier_optimizer)
