@@ -1,7 +1,12 @@
 """JARN: Jacobian Adversarially Regularized Networks (ICLR 2020) in Keras."""
 
 from jarn_tf import attacks, data, evaluation, networks
-from jarn_tf.baselines import TRADES, InputGradientPenalty, LogitJacobianPenalty
+from jarn_tf.baselines import (
+    TRADES,
+    GradientAlignment,
+    InputGradientPenalty,
+    LogitJacobianPenalty,
+)
 from jarn_tf.defense import Defense
 from jarn_tf.jacobian import input_jacobian
 from jarn_tf.jarn import JARN
@@ -11,6 +16,7 @@ __all__ = [
     "JARN",
     "TRADES",
     "Defense",
+    "GradientAlignment",
     "InputGradientPenalty",
     "LogitJacobianPenalty",
     "attacks",

@@ -48,9 +48,17 @@ class BatchSlice:
         """Indices [size] of this replica's rows in the global batch."""
         return self.start + tf.range(self.size)
 
-    def uniform(self, images: tf.Tensor, low: float, high: float) -> tf.Tensor:
-        """Uniform values in [low, high) of the shape of `images`."""
-        seed = tf.random.experimental.stateless_fold_in([self.seed, 0], self.step)
+    def uniform(
+        self, images: tf.Tensor, low: float, high: float, second: bool = False
+    ) -> tf.Tensor:
+        """Uniform values in [low, high) of the shape of `images`.
+
+        With `second` other values, independent of the first: those of a regulariser, where the
+        perturbation of the same step draws, too.
+        """
+        # 1 and 2 are of the order and the augmentation in `data`.
+        stream = 4 if second else 0
+        seed = tf.random.experimental.stateless_fold_in([self.seed, stream], self.step)
         drawn = tf.random.stateless_uniform(self._global_shape(images), seed, low, high)
         return tf.cast(tf.gather(drawn, self.rows), images.dtype)
 

@@ -10,15 +10,22 @@ import tensorflow as tf
 import toys
 
 from jarn_tf import Defense
-from jarn_tf.baselines import TRADES, InputGradientPenalty, LogitJacobianPenalty
+from jarn_tf.baselines import (
+    TRADES,
+    GradientAlignment,
+    InputGradientPenalty,
+    LogitJacobianPenalty,
+)
 from jarn_tf.randomness import BatchSlice
 
 PIXELS = math.prod(toys.IMAGE_SHAPE)
+RADIUS = 0.5  # of the noise of gradient alignment
 KINDS = {
     "l2": functools.partial(InputGradientPenalty, norm="l2"),
     "l1": functools.partial(InputGradientPenalty, norm="l1"),
     "frobenius": functools.partial(LogitJacobianPenalty, projections=2),
     "trades": TRADES,
+    "alignment": functools.partial(GradientAlignment, epsilon=RADIUS),
 }
 
 
@@ -57,6 +64,17 @@ def slice_of(images, step=0, seed=0):
     return BatchSlice.of(tf.constant(images), seed, tf.constant(step))
 
 
+def eta_of(images, step=0, seed=0):
+    """The noise of gradient alignment, flat, in float64."""
+    drawn = slice_of(images, step, seed).uniform(tf.constant(images), -1.0, 1.0, second=True)
+    return RADIUS * flat(drawn.numpy())
+
+
+def cosines(a, b):
+    """Of flat images, each two."""
+    return (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+
+
 # Each penalty on a linear classifier
 
 
@@ -93,6 +111,90 @@ def test_trades_is_the_divergence_from_the_clean_to_the_perturbed_prediction(lin
     np.testing.assert_allclose(softmax(logits.numpy()), p, rtol=1e-12)
     np.testing.assert_allclose(penalties, kl(p, q), rtol=1e-10)
     assert np.abs(kl(p, q) - kl(q, p)).max() > 1e-3  # so that the order matters
+
+
+def alignment(classifier, images, labels, epsilon=RADIUS, step=0, seed=0):
+    """Penalties of gradient alignment; the perturbed images have no part in them."""
+    images = tf.constant(images)
+    model = GradientAlignment(classifier, 1.0, epsilon)
+    found = model.penalties(images, 1 - images, tf.constant(labels), slice_of(images, step, seed))
+    return found[1].numpy()
+
+
+def alignment_of_linear(kernel, bias, images, labels):
+    """The penalty in NumPy, float64; the gradients are Eq. 6."""
+
+    def gradient(x):
+        return (softmax(x @ kernel + bias) - np.eye(toys.CLASSES)[labels]) @ kernel.T
+
+    return 1 - cosines(gradient(flat(images)), gradient(flat(images) + eta_of(images)))
+
+
+def test_gradient_alignment_is_one_minus_the_cosine_of_two_gradients(linear):
+    """Of clean and of noisy images, while the logits are those of the perturbed ones."""
+    classifier, kernel, bias = linear
+    clean, labels = toys.batch(20)
+    clean = clean.astype(np.float64)
+    logits, penalties = make("alignment", classifier).penalties(
+        *map(tf.constant, (clean, 1 - clean, labels)), slice_of(clean)
+    )
+    expected = alignment_of_linear(kernel, bias, clean, labels)
+    assert expected.max() > 0.1
+    np.testing.assert_allclose(penalties, expected, atol=1e-12)
+    np.testing.assert_allclose(softmax(logits.numpy()), softmax(flat(1 - clean) @ kernel + bias))
+
+
+def test_gradient_alignment_where_the_classifier_is_sure(rng):
+    """Of a probability of 1 - 1e-9, float32 leaves 1, and of the gradient's direction nothing."""
+    kernel, bias = rng.normal(0, 1.0, (PIXELS, toys.CLASSES)), np.array([28.0, 0.0, 0.0])
+    images, labels = toys.batch(50)
+    labels[:] = 0
+    unsure = 1 - softmax(flat(images) @ kernel + bias)[:, 0]
+    chosen = (unsure < 1e-8) & (unsure > 1e-11)
+    expected = alignment_of_linear(kernel, bias, images, labels)[chosen]
+    assert chosen.sum() > 5 and expected.max() > 0.1
+    found = alignment(toys.linear_classifier(kernel, bias), images, labels)[chosen]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_two_linear_classes_are_aligned_everywhere(rng):
+    """The gradient is a positive multiple of w or of -w, by the label."""
+    model = toys.linear_classifier(rng.normal(0, 0.3, (PIXELS, 2)))
+    images, labels = toys.batch(20)
+    np.testing.assert_allclose(alignment(model, images, labels % 2), 0, atol=1e-6)
+
+
+def test_radius_0_is_aligned():
+    images, labels = toys.batch(8)
+    np.testing.assert_allclose(alignment(toys.classifier(), images, labels, 0.0), 0, atol=1e-6)
+
+
+def test_an_image_without_a_gradient_has_no_penalty_and_moves_nothing():
+    """The constant classifier; its weights move by L_cls alone."""
+    images, labels = toys.batch(8)
+    constant = toys.linear_classifier(np.zeros((PIXELS, toys.CLASSES)))
+    np.testing.assert_array_equal(alignment(constant, images, labels), 0)
+    steps = []
+    for weight in (0.0, 5.0):
+        model = make("alignment", keras.models.clone_model(constant), weight=weight)
+        model.classifier.set_weights(constant.get_weights())
+        fit(model, images, labels)
+        steps.append(toys.arrays(model.classifier.weights))
+    for a, b in zip(*steps):
+        assert np.isfinite(a).all()
+        np.testing.assert_array_equal(a, b)
+
+
+def test_noise_of_gradient_alignment_is_not_that_of_the_perturbation():
+    """Its own draw; it differs between steps and seeds, and not between equal ones."""
+    images, labels = toys.batch(8)
+    options = {"classifier": toys.classifier(), "images": images, "labels": labels}
+    first = alignment(**options, step=3, seed=5)
+    np.testing.assert_array_equal(first, alignment(**options, step=3, seed=5))
+    for other in ({"step": 4, "seed": 5}, {"step": 3, "seed": 6}):
+        assert (alignment(**options, **other) != first).all()
+    start = RADIUS * flat(slice_of(images).uniform(tf.constant(images), -1.0, 1.0).numpy())
+    assert np.abs(cosines(start, eta_of(images))).max() < 0.6  # 72 pixels
 
 
 def frobenius(kernel, images, projections, steps=(0,), seed=0):
@@ -173,15 +275,23 @@ def hidden_layer_classifier():
     )
 
 
-def objective(kind, weights, clean, labels, weight, directions):
+def objective(kind, weights, clean, labels, weight, directions, eta):
     """L_cls + weight * penalty of `hidden_layer_classifier` and `inverted`."""
     a_kernel, a_bias, b_kernel, b_bias = weights
+
+    def gradient_of_loss(x):
+        hidden = np.tanh(x @ a_kernel + a_bias)
+        of_logits = softmax(hidden @ b_kernel + b_bias) - np.eye(toys.CLASSES)[labels]
+        return (of_logits @ b_kernel.T * (1 - hidden**2)) @ a_kernel.T
+
     of_clean, of_inverted = (np.tanh(x @ a_kernel + a_bias) for x in (clean, 1 - clean))
     p_clean, p = (softmax(hidden @ b_kernel + b_bias) for hidden in (of_clean, of_inverted))
     y = np.eye(toys.CLASSES)[labels]
     # d logits / d x, [batch, pixels, classes]
     jacobian = np.einsum("pk,nk,kc->npc", a_kernel, 1 - of_inverted**2, b_kernel)
-    if kind == "trades":
+    if kind == "alignment":
+        penalty = 1 - cosines(gradient_of_loss(clean), gradient_of_loss(clean + eta))
+    elif kind == "trades":
         penalty, p = kl(p_clean, p), p_clean
     elif kind == "frobenius":
         projected = np.einsum("npc,knc->knp", jacobian, directions)
@@ -199,6 +309,7 @@ def test_a_step_descends_the_objective(kind):
     model = make(kind, hidden_layer_classifier(), weight=3.0, seed=5)
     start = toys.arrays(model.classifier.weights)
     directions = slice_of(images, seed=5).directions(tf.zeros((6, toys.CLASSES)), 2).numpy()
+    eta = eta_of(images, seed=5)
     fit(model, images, labels)
     steps = [a - b for a, b in zip(start, toys.arrays(model.classifier.weights))]
 
@@ -207,7 +318,7 @@ def test_a_step_descends_the_objective(kind):
         for sign in (1, -1):
             moved = [w.astype(np.float64) for w in start]
             moved[i][index] += sign * h
-            sides.append(objective(kind, moved, flat(images), labels, weight, directions))
+            sides.append(objective(kind, moved, flat(images), labels, weight, directions, eta))
         return (sides[0] - sides[1]) / (2 * h)
 
     of_penalty = []
@@ -311,6 +422,8 @@ def test_penalty_weights_out_of_range(kind, weight):
         (InputGradientPenalty, {"norm": "linf"}, "norm must be one of l2, l1"),
         (LogitJacobianPenalty, {"projections": 0}, "projections must be a whole number"),
         (LogitJacobianPenalty, {"projections": 1.5}, "projections must be a whole number"),
+        (GradientAlignment, {"epsilon": -0.1}, "epsilon must be a number in"),
+        (GradientAlignment, {"epsilon": 8}, "did you mean 8/255"),
     ],
 )
 def test_options_out_of_range(of, option, message):

@@ -73,6 +73,15 @@ def test_settings_reach_the_model(defense):
     assert keras.activations.gelu in activations
 
 
+def test_settings_reach_n_fgsm():
+    options = {"training_epsilon": 0.2, "attack_step_size": 0.07, "epsilon_warmup_fraction": 0.25}
+    c = preset("mnist", "fgsm_at", "paper", perturbation="n_fgsm", **options)
+    perturb = builders.build_model(c, (28, 28, 1), 10, total_steps=100).perturb
+    assert type(perturb).__name__ == "NFGSM"
+    expected = {"epsilon": 0.2, "noise": 2.0, "step_size": 0.07, "warmup_steps": 25}
+    assert perturb.get_config() == expected
+
+
 @pytest.mark.parametrize(
     ("regularizer", "kind", "options"),
     [
@@ -82,6 +91,7 @@ def test_settings_reach_the_model(defense):
         ("l1_gradient", "InputGradientPenalty", {"norm": "l1"}),
         ("frobenius", "LogitJacobianPenalty", {"projections": 1}),
         ("trades", "TRADES", {}),
+        ("gradient_alignment", "GradientAlignment", {"epsilon": 0.3}),
     ],
 )
 def test_every_regularizer_has_its_class(regularizer, kind, options):

@@ -10,7 +10,12 @@ import pytest
 import toys
 
 from jarn_tf import JARN, Defense, attacks
-from jarn_tf.baselines import TRADES, InputGradientPenalty, LogitJacobianPenalty
+from jarn_tf.baselines import (
+    TRADES,
+    GradientAlignment,
+    InputGradientPenalty,
+    LogitJacobianPenalty,
+)
 from jarn_tf.runs import config
 
 EPSILON = 0.25
@@ -33,6 +38,7 @@ PERTURBATIONS = {
     "none": lambda: None,
     "uniform_noise": lambda: attacks.UniformNoise(EPSILON, 0.5),
     "fgsm": lambda: adversarial(steps=1, random_start=False),
+    "n_fgsm": lambda: attacks.NFGSM(EPSILON, warmup_steps=4),
     "pgd": lambda: adversarial(steps=2),
     "pgd_kl": lambda: adversarial(steps=2, targets="predictions"),
 }
@@ -43,6 +49,14 @@ REGULARIZERS = {
     "l1_gradient": functools.partial(InputGradientPenalty, penalty_weight=0.2, norm="l1"),
     "frobenius": functools.partial(LogitJacobianPenalty, penalty_weight=0.1, projections=2),
     "trades": functools.partial(TRADES, penalty_weight=2.0),
+    "gradient_alignment": functools.partial(GradientAlignment, penalty_weight=8.0, epsilon=EPSILON),
+}
+#: Pairs of what has no name of its own that are quick, too.
+UNNAMED = {
+    ("none", "l1_gradient"),
+    ("none", "frobenius"),
+    ("n_fgsm", "none"),
+    ("fgsm", "gradient_alignment"),
 }
 METRICS = {
     "none": set(),
@@ -100,7 +114,7 @@ def pairs():
     for regularizer in REGULARIZERS:
         for perturbation in PERTURBATIONS:
             pair = perturbation, regularizer
-            quick = pair in {*config.PAIRS.values(), ("none", "l1_gradient"), ("none", "frobenius")}
+            quick = pair in {*config.PAIRS.values(), *UNNAMED}
             marks = () if quick else pytest.mark.slow
             yield pytest.param(pair, id="-".join(pair), marks=marks)
 
@@ -138,6 +152,8 @@ def test_perturbed_images_are_in_the_ball(run):
     for (images, perturbed), radius in zip(run.images, RADII):
         if run.perturbation == "uniform_noise":
             radius = EPSILON
+        if run.perturbation == "n_fgsm":
+            radius *= 3  # the noise is twice as wide as the step is long
         assert perturbed.min() >= 0 and perturbed.max() <= 1
         assert radius / 2 < np.abs(perturbed - images).max() <= radius + 1e-7
 

@@ -76,6 +76,22 @@ def test_what_has_no_effect_is_said(regularizer):
     assert said == expected
 
 
+def test_the_training_radius_is_of_a_perturbation_or_of_gradient_alignment():
+    needs = "perturbation uniform_noise or fgsm or n_fgsm or pgd or pgd_kl or regularizer gradient"
+    for regularizer, used in (
+        ("none", False),
+        ("double_backprop", False),
+        ("gradient_alignment", True),
+    ):
+        resolved = resolve("mnist", "standard", regularizer=regularizer, training_epsilon=0.2)
+        assert resolved.config.uses("training_epsilon") == used
+        assert (
+            any("--training_epsilon has no effect" in n and needs in n for n in resolved.notes())
+            != used
+        )
+    assert resolve("mnist", "fgsm_at", regularizer="none").config.uses("training_epsilon")
+
+
 @pytest.mark.parametrize(
     ("page", "written"),
     [("settings.md", tables.settings_page), ("presets.md", tables.presets_page)],

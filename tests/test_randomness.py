@@ -17,6 +17,17 @@ def test_slices_draw_what_the_whole_batch_draws():
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+def test_a_second_draw_is_independent_of_the_first_and_of_the_same_kind():
+    images = tf.zeros((50, *toys.IMAGE_SHAPE))
+    batch = BatchSlice.of(images, 3, tf.constant(5))
+    first, second = (batch.uniform(images, -1.0, 1.0, second=s).numpy() for s in (False, True))
+    correlation = np.corrcoef(first.ravel(), second.ravel())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(first.size)
+    np.testing.assert_allclose(second.std(), 1 / np.sqrt(3), rtol=0.03)
+    again = BatchSlice.of(images, 3, tf.constant(5)).uniform(images, -1.0, 1.0, second=True)
+    np.testing.assert_array_equal(second, again)
+
+
 def test_means_of_slices_add_up_to_the_mean():
     values = tf.constant([1.0, 2.0, 4.0, 8.0, 16.0])
     shares = [

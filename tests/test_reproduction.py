@@ -15,7 +15,7 @@ import toys
 
 from jarn_tf import JARN, arguments, attacks, callbacks, data, evaluation, reproduction
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, models, results, table4
+from jarn_tf.reproduction import figure3, models, overfitting, results, table4
 from jarn_tf.runs import config, evaluating, presets, training
 
 EXPERIMENTS = reproduction.EXPERIMENTS
@@ -77,6 +77,10 @@ def played(monkeypatch):
             "examples": 32, "attacks": rows, "collapsed_to_class": None, "saliency": {},
         }  # fmt: skip
         (workdir / "evaluation.json").write_text(json.dumps(evaluated))
+        (workdir / "history.csv").write_text(
+            "epoch,val_robust_accuracy\n"
+            + "".join(f"{epoch},{rng.random()}\n" for epoch in range(run.epochs))
+        )
 
     monkeypatch.setattr(training, "train", train)
     no_images = types.SimpleNamespace(test=range(32), classes=10)
@@ -181,8 +185,8 @@ def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset
             )
             cells = EXPERIMENTS[name].cells(setting)
             assert len({cell.name for cell in cells}) == len(cells)
-            if name == "table4":
-                continue  # one process measures all rows
+            if name in ("table4", "overfitting"):
+                continue  # one process measures all rows; rows have variants
             per_model = 9 if name == "figure5" else 1
             assert len(cells) == 2 * len(EXPERIMENTS[name].rows) * per_model
             assert {cell.seed for cell in cells} == {0, 3}
@@ -770,3 +774,168 @@ def test_figure_5_is_drawn(played, tmp_path):
     both = [a for run, a in played.items() if dataclasses.replace(run, seed=0) == varied[0]]
     expected = 100 * np.mean([accuracies["fgsm"] for accuracies in both])
     assert float(found[row, "FGSM"]["mean"]) == pytest.approx(expected)
+
+
+# Catastrophic overfitting
+
+
+def of_variants(setting, radius):
+    """(row, variant) to the run that is trained, at seed 0."""
+    return {
+        (row, name): setting.config(row, 0, **changes)
+        for row in setting.rows
+        for name, changes in overfitting.variants(setting, row, radius).items()
+    }
+
+
+def radii_of(dataset):
+    return (0.3,) if dataset in ("digits", "mnist") else (8 / 255, 16 / 255)
+
+
+@pytest.mark.parametrize("dataset", arguments.DATASETS)
+@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize("scale", reproduction.SCALES)
+def test_variants_are_trained_and_attacked_alike(tmp_path, dataset, preset, scale):
+    """At one radius, for the same epochs, by the same optimizer."""
+    options = {"dataset": dataset, "preset": preset, "scale": scale}
+    setting = make(tmp_path, "overfitting", rows=None, seeds=(0, 3), **options)
+    cells = EXPERIMENTS["overfitting"].cells(setting)
+    assert len(cells) == len({cell.name for cell in cells}) == 2 * 10 * len(radii_of(dataset))
+    for radius in radii_of(dataset):
+        runs = of_variants(setting, radius)
+        assert len(runs) == 10
+        for name in ("epochs", "classifier_optimizer", "classifier_decay", "pixel_scale"):
+            assert len({getattr(run, name) for run in runs.values()}) == 1, name
+        for run in runs.values():
+            assert run.epsilon == run.training_epsilon == radius
+        if scale == "full":
+            assert (
+                runs["fgsm_at", "N-FGSM"].epochs
+                == presets.preset(dataset, "fgsm_at", preset).epochs
+            )
+
+
+def test_variants_are_what_they_are_called(tmp_path):
+    setting = make(tmp_path, "overfitting", dataset="cifar10", scale="full", rows=None)
+    runs = of_variants(setting, 16 / 255)
+    assert runs["fgsm_at", "no random start"] == presets.preset(
+        "cifar10", "fgsm_at", "paper", epsilon=16 / 255
+    )
+    parts = {name: run.parts for (row, name), run in runs.items() if row == "fgsm_at"}
+    assert parts == {
+        "no random start": ("fgsm", "none"),
+        "random start": ("fgsm", "none"),
+        "N-FGSM": ("n_fgsm", "none"),
+        "gradient alignment": ("fgsm", "gradient_alignment"),
+    }
+    assert runs["fgsm_at", "random start"].attack_random_start
+    assert not any(run.attack_random_start for (_, n), run in runs.items() if n != "random start")
+    assert runs["fgsm_at", "gradient alignment"].penalty_weight == 2.0
+    assert of_variants(setting, 8 / 255)["fgsm_at", "gradient alignment"].penalty_weight == 0.2
+    assert runs["pgd_at", "3 steps"].attack_steps == 3
+    assert runs["pgd_at", "3 steps"].attack_step_size == pytest.approx(2 * 16 / 255 / 3, rel=1e-4)
+    jarn = {
+        name: (run.adversarial_weight, run.jarn_start_fraction)
+        for (row, name), run in runs.items()
+        if row == "jarn_at"
+    }
+    assert jarn == {
+        "weight 1 from 75% on": (1.0, 0.75),
+        "weight 0.1 from 0% on": (0.1, 0.0),
+        "weight 1 from 0% on": (1.0, 0.0),
+        "weight 10 from 0% on": (10.0, 0.0),
+        "recommended options": (0.05, 0.25),
+    }
+    ours = presets.preset("cifar10", "jarn_at", "recommended", epsilon=16 / 255)
+    others = {"preset": "paper", "attack_random_start": False, "noise_fraction": 1.0}
+    expected = dataclasses.replace(ours, **others)
+    assert runs["jarn_at", "recommended options"] == expected
+
+
+@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
+def test_the_figure_has_the_accuracies_of_every_epoch(played, tmp_path, monkeypatch, dataset):
+    """Those of `history.csv`: the mean over seeds, and their range."""
+    drawn = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda self, path: (drawn.append(self), save(self, path)),
+    )
+    setting = make(tmp_path, "overfitting", dataset=dataset, rows=None, seeds=(0, 1))
+    text = reproduction.reproduce(setting)
+    radii = radii_of(dataset)
+    assert len(played) == 2 * 10 * len(radii)
+    assert_picture(tmp_path / "overfitting.png")
+    curves = {}
+    for folder in (tmp_path / "models").iterdir():
+        run = json.loads((folder / "config.json").read_text())["config"]
+        key = json.dumps({name: v for name, v in run.items() if name != "seed"})
+        with open(folder / "history.csv", newline="") as file:
+            found = [100 * float(row["val_robust_accuracy"]) for row in csv.DictReader(file)]
+        curves.setdefault(key, []).append(found)
+    (figure,) = drawn
+    panels = figure.axes
+    assert len(panels) == len(radii)
+    found = means(tmp_path, "overfitting")
+    for panel, radius in zip(panels, radii):
+        shown = models.radius_label(setting, radius)
+        runs = of_variants(setting, radius)
+        assert len(panel.lines) == len(runs) == 10
+        for line, ((row, variant), run) in zip(panel.lines, runs.items()):
+            assert line.get_label() == f"{reproduction.ROWS[row]}, {variant}"
+            key = json.dumps({name: v for name, v in run.as_dict().items() if name != "seed"})
+            both = np.array(curves[key])
+            assert both.shape == (2, setting.config("fgsm_at", 0).epochs)
+            np.testing.assert_allclose(line.get_xdata(), range(1, both.shape[1] + 1))
+            np.testing.assert_allclose(line.get_ydata(), both.mean(axis=0))
+            label = f"{row}, {variant}, {shown}"
+            last = found[label, "of the last"]
+            assert last == pytest.approx(both[:, -1].mean())
+            best = found[label, "PGD-10 of the best epoch (validation)"]
+            assert best == pytest.approx(both.max(axis=1).mean())
+            accuracy = 100 * np.mean(
+                [played[dataclasses.replace(run, seed=s)]["fgsm"] for s in (0, 1)]
+            )
+            assert found[label, "FGSM"] == pytest.approx(accuracy)
+            assert f"| {reproduction.ROWS[row]}, {variant}, {shown} |" in text
+
+
+def test_overfitting_takes_the_models_of_the_tables(played, tmp_path):
+    reproduction.reproduce(make(tmp_path, "table3", rows=("fgsm_at", "jarn_at")))
+    reproduction.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at", "jarn_at")))
+    assert len(played) == 9  # two of them were there
+
+
+def test_an_interrupted_overfitting_goes_on_where_it_was(played, tmp_path):
+    reproduction.reproduce(make(tmp_path, "overfitting", rows=("pgd_at",)))
+    reproduction.reproduce(make(tmp_path, "overfitting", rows=("pgd_at", "fgsm_at")))
+    assert len(played) == 5
+    assert len(json.loads((tmp_path / "overfitting.json").read_text())["cells"]) == 5
+
+
+def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training):
+    with pytest.raises(ValueError, match="fgsm_at, jarn_at, pgd_at. Received: trades") as error:
+        reproduction.reproduce(make(tmp_path / "out", "overfitting", rows=("fgsm_at", "trades")))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "rows", [("pgd_at",), pytest.param(("fgsm_at", "jarn_at"), marks=pytest.mark.slow)]
+)
+def test_overfitting_of_trained_digits(tmp_path, digits, rows):
+    """At smoke scale; the curve's last point is the accuracy of the classifier that is kept."""
+    reproduction.reproduce(make(tmp_path, "overfitting", rows=rows))
+    assert_picture(tmp_path / "overfitting.png")
+    cells = json.loads((tmp_path / "overfitting.json").read_text())["cells"]
+    folders = list((tmp_path / "models").iterdir())
+    assert len(cells) == len(folders) == (1 if rows == ("pgd_at",) else 9)
+    lasts = []
+    for folder in folders:
+        model = keras.models.load_model(folder / "classifier.keras")
+        images, labels = digits.validation.floats[:32], digits.validation.labels[:32]
+        (row, *_) = evaluation.robustness(model, images, labels, [Attack("pgd10", 0.3)])
+        lasts.append(100 * row["accuracy"])
+    assert all(len(cell["curve"]) == 2 for cell in cells.values())
+    assert sorted(lasts) == sorted(cell["curve"][-1] for cell in cells.values())

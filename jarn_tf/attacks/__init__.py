@@ -6,11 +6,13 @@ from jarn_tf.attacks.autoattack import autoattack
 from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.fgsm import fgsm
 from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.n_fgsm import NFGSM
 from jarn_tf.attacks.noise import UniformNoise
 from jarn_tf.attacks.pgd import default_step_size, pgd
 from jarn_tf.attacks.square import square
 
 __all__ = [
+    "NFGSM",
     "AdversarialExamples",
     "UniformNoise",
     "apgd",

@@ -71,9 +71,7 @@ class AdversarialExamples:
     ) -> tf.Tensor:
         if self.targets == "predictions":
             labels = tf.nn.softmax(classifier(images, training=False))
-        grown = tf.constant(1.0, tf.float64)
-        if self.warmup_steps:
-            grown = tf.minimum(grown, tf.cast(batch.step + 1, tf.float64) / self.warmup_steps)
+        grown = warmed_up(batch.step, self.warmup_steps)
         epsilon = self.epsilon * grown
         bounds = linf_bounds(images, epsilon)
         start = images
@@ -103,6 +101,14 @@ class AdversarialExamples:
     @classmethod
     def from_config(cls, config: dict) -> AdversarialExamples:
         return cls(**config)
+
+
+def warmed_up(step: tf.Tensor, warmup_steps: int) -> tf.Tensor:
+    """Share of the radius at a training step counted from 0, float64: linear from 0 up to 1."""
+    full = tf.constant(1.0, tf.float64)
+    if not warmup_steps:
+        return full
+    return tf.minimum(full, tf.cast(step + 1, tf.float64) / warmup_steps)
 
 
 @tf.function(reduce_retracing=True)

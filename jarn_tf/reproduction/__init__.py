@@ -1,4 +1,4 @@
-"""Every table and figure of the paper's experiments, run again, and AutoAttack beside them."""
+"""Every table and figure of the paper's experiments, run again, and what goes beyond them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jarn_tf.reproduction.figure2 import FIGURE2
 from jarn_tf.reproduction.figure3 import FIGURE3
 from jarn_tf.reproduction.figure4 import FIGURE4
 from jarn_tf.reproduction.figure5 import FIGURE5
+from jarn_tf.reproduction.overfitting import OVERFITTING
 from jarn_tf.reproduction.setting import ROWS, SCALES, Setting
 from jarn_tf.reproduction.table4 import TABLE4
 from jarn_tf.reproduction.table5 import TABLE5
@@ -31,6 +32,7 @@ EXPERIMENTS = {
     "figure4": FIGURE4,
     "figure5": FIGURE5,
     "autoattack": AUTOATTACK,
+    "overfitting": OVERFITTING,
 }
 
 

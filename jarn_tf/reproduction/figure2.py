@@ -34,10 +34,10 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
     values: dict = {_label(row, steps): {} for steps in _STEPS}
     (clean,) = evaluation.robustness(classifier, test.floats, test.labels, [Attack("clean", 0.0)])
     for steps in _STEPS:
-        values[_label(row, steps)][_column(setting, 0.0)] = 100 * clean["accuracy"]
+        values[_label(row, steps)][models.radius_label(setting, 0.0)] = 100 * clean["accuracy"]
     for found in evaluation.robustness(classifier, test.floats, test.labels, attacks):
         if found["name"] != "worst_case":
-            column = _column(setting, found["epsilon"])
+            column = models.radius_label(setting, found["epsilon"])
             values[_label(row, found["steps"])][column] = 100 * found["accuracy"]
     return {"values": values}
 
@@ -46,16 +46,12 @@ def _label(row: str, steps: int) -> str:
     return f"{row}, PGD-{steps}"
 
 
-def _column(setting: Setting, radius: float) -> str:
-    return f"eps {radius:g}" if setting.epsilon == 0.3 else f"eps {radius * 255:g}/255"
-
-
 def published(setting: Setting, row: str, column: str) -> float | None:
     """What the figure shares with the dataset's table; the rest of it is a picture alone."""
     row, attack = row.split(", ")
-    if column == _column(setting, 0.0):
+    if column == models.radius_label(setting, 0.0):
         return ACCURACY.get((setting.dataset, row, "clean"))
-    if column == _column(setting, setting.epsilon):
+    if column == models.radius_label(setting, setting.epsilon):
         return ACCURACY.get((setting.dataset, row, attack))
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -37,26 +38,34 @@ _ATTACKS = {"digits": _MNIST, "mnist": _MNIST, "svhn": _CIFAR10, "cifar10": _CIF
 def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Path:
     """The folder of the finished run behind a row; trains it, or goes on, where it is not there.
 
-    Its `evaluation.json` holds the attacks of the paper's table on the dataset.
+    Its `evaluation.json` holds the attacks of the paper's table on the dataset, at its own radius.
     """
     config = setting.config(row, seed, **changes)
     workdir = _workdir(setting, row, seed, changes)
     Workdir(workdir).refuse_other_config(config)
-    if evaluation(setting, workdir) is None:
-        training.train(config, workdir, list(attacks(setting).values()))
+    if evaluation(setting, workdir, config.epsilon) is None:
+        training.train(config, workdir, list(attacks(setting, config.epsilon).values()))
     return workdir
 
 
-def evaluation(setting: Setting, workdir: pathlib.Path) -> dict[str, Any] | None:
-    """A run's evaluation under the attacks of the paper's table; None if there is none."""
+def evaluation(
+    setting: Setting, workdir: pathlib.Path, epsilon: float | None = None
+) -> dict[str, Any] | None:
+    """A run's evaluation under the `attacks`; None if there is none."""
     images = dataset(setting)
-    wanted = list(attacks(setting).values())
+    wanted = list(attacks(setting, epsilon).values())
     return evaluations.find(workdir, wanted, len(images.test), images.classes)
 
 
-def attacks(setting: Setting) -> dict[str, Attack]:
-    """Column to attack of the paper's table on the dataset."""
-    return {column: Attack(name, setting.epsilon) for column, name in _ATTACKS[setting.dataset]}
+def attacks(setting: Setting, epsilon: float | None = None) -> dict[str, Attack]:
+    """Column to attack of the paper's table on the dataset; at the paper's radius unless told."""
+    radius = setting.epsilon if epsilon is None else epsilon
+    return {column: Attack(name, radius) for column, name in _ATTACKS[setting.dataset]}
+
+
+def radius_label(setting: Setting, radius: float) -> str:
+    """A radius as the paper writes it on the dataset: `eps 0.3`, `eps 8/255`."""
+    return f"eps {radius:g}" if setting.epsilon == 0.3 else f"eps {radius * 255:g}/255"
 
 
 def training_cost(setting: Setting, row: str, seed: int, **changes: Any) -> float:
@@ -89,20 +98,25 @@ def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str
 
 def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:
     """A line below the table where the trained model has collapsed."""
-    to = evaluation(setting, _workdir(setting, row, seed, changes))["collapsed_to_class"]
+    workdir = _workdir(setting, row, seed, changes)
+    to = evaluation(setting, workdir, changes.get("epsilon"))["collapsed_to_class"]
     name = ", ".join([ROWS[row], *(f"{k} {v}" for k, v in changes.items()), f"seed {seed}"])
     return [] if to is None else [f"{name} has collapsed: it takes every image for class {to}."]
 
 
 def _workdir(setting: Setting, row: str, seed: int, changes: dict[str, Any]) -> pathlib.Path:
     name = f"{setting.dataset}_{setting.scale}_{setting.preset}_{row}_seed{seed}"
-    name += "".join(f"_{field}_{value}" for field, value in changes.items())
-    return setting.output / "models" / name
+    changed = "".join(f"_{field}_{value}" for field, value in changes.items())
+    if len(changed) > 120:  # a file's name has 255 bytes at most
+        changed = f"_{hashlib.sha256(changed.encode()).hexdigest()[:12]}"
+    return setting.output / "models" / (name + changed)
 
 
-def accuracies(setting: Setting, workdir: pathlib.Path) -> dict[str, float]:
+def accuracies(
+    setting: Setting, workdir: pathlib.Path, epsilon: float | None = None
+) -> dict[str, float]:
     """Column to accuracy in %, from a run's `evaluation.json`; `worst` is of all its attacks."""
-    rows = evaluation(setting, workdir)["attacks"]
+    rows = evaluation(setting, workdir, epsilon)["attacks"]
     found = {row["name"]: 100 * row["accuracy"] for row in rows}
     columns = dict(_ATTACKS[setting.dataset]) | {"worst": "worst_case", "clean": "clean"}
     return {column: found[attack] for column, attack in columns.items()}

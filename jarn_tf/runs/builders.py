@@ -67,6 +67,9 @@ def build_model(
                 "l1_gradient": functools.partial(baselines.InputGradientPenalty, norm="l1"),
                 "frobenius": baselines.LogitJacobianPenalty,
                 "trades": baselines.TRADES,
+                "gradient_alignment": functools.partial(
+                    baselines.GradientAlignment, epsilon=config.training_epsilon
+                ),
             }[config.regularizer]
             model = penalized(classifier, config.penalty_weight, **common)
         model.compile(classifier_optimizer)
@@ -117,13 +120,18 @@ def _perturbation(config: Config, total_steps: int) -> Perturbation | None:
         return None
     if config.perturbation == "uniform_noise":
         return attacks.UniformNoise(config.training_epsilon, config.noise_fraction)
+    warmup_steps = round(config.epsilon_warmup_fraction * total_steps)
+    if config.perturbation == "n_fgsm":
+        return attacks.NFGSM(
+            config.training_epsilon, step_size=config.attack_step_size, warmup_steps=warmup_steps
+        )
     one_step = config.perturbation == "fgsm"
     return attacks.AdversarialExamples(
         config.training_epsilon,
         steps=1 if one_step else config.attack_steps,
         step_size=config.attack_step_size,
         random_start=config.attack_random_start or not one_step,
-        warmup_steps=round(config.epsilon_warmup_fraction * total_steps),
+        warmup_steps=warmup_steps,
         targets="predictions" if config.perturbation == "pgd_kl" else "labels",
     )
 

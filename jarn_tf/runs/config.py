@@ -28,10 +28,12 @@ PAIRS = {
 }
 DEFENSES = tuple(PAIRS)
 PRESETS = ("recommended", "paper", "authors")
-PERTURBATIONS = ("none", "uniform_noise", "fgsm", "pgd", "pgd_kl")
-REGULARIZERS = ("none", "jarn", "double_backprop", "l1_gradient", "frobenius", "trades")
+PERTURBATIONS = ("none", "uniform_noise", "fgsm", "n_fgsm", "pgd", "pgd_kl")
+REGULARIZERS = (
+    "none", "jarn", "double_backprop", "l1_gradient", "frobenius", "trades", "gradient_alignment",
+)  # fmt: skip
 #: Perturbations that attack the classifier in training.
-ADVERSARIAL = ("fgsm", "pgd", "pgd_kl")
+ADVERSARIAL = ("fgsm", "n_fgsm", "pgd", "pgd_kl")
 #: Settings that leave the trained weights as they are.
 WATCHING = ("epsilon", "robust_every", "keep_best_robust")
 
@@ -115,8 +117,9 @@ class Config:
     )
     training_epsilon: float = setting(
         settings.RADIUS,
-        "Radius of the noise or attack on the training images.",
-        only={"perturbation": PERTURBATIONS[1:]},
+        "Radius of the noise or attack on the training images, and of the noise of "
+        "gradient_alignment.",
+        only={"perturbation": PERTURBATIONS[1:], "regularizer": ("gradient_alignment",)},
     )
     noise_fraction: float = setting(
         settings.FRACTION,
@@ -130,7 +133,8 @@ class Config:
     )
     attack_step_size: float | None = setting(
         settings.POSITIVE,
-        "Step size of the training attack. Unset: that of attacks.AdversarialExamples.",
+        "Step size of the training attack. Unset: that of attacks.AdversarialExamples; of "
+        "n_fgsm that of attacks.NFGSM.",
         only=_ATTACKED,
         optional=True,
     )
@@ -240,7 +244,7 @@ class Config:
     def uses(self, name: str) -> bool:
         """Whether a setting has an effect on this run."""
         only = declarations()[name].only
-        return all(getattr(self, other) in values for other, values in only.items())
+        return not only or any(getattr(self, other) in values for other, values in only.items())
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under one name each, nested ones joined by a dot; JSON values."""

@@ -63,7 +63,8 @@ class Setting:
     Attributes:
         kind: Its values.
         help: What it is.
-        only: Names of other settings to the values with which alone it has an effect.
+        only: Names of other settings to their values; it has an effect with any of these alone, or
+            with every one if none are named.
         optional: Whether it may be None, for what `help` says.
     """
 

@@ -67,7 +67,7 @@ class Resolved:
                 )
         for name, source in self.sources.items():
             if source == f"--{name}" and not config.uses(name):
-                needs = " and ".join(
+                needs = " or ".join(
                     f"{other} {' or '.join(values)}"
                     for other, values in declarations()[name].only.items()
                 )

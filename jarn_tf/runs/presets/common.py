@@ -69,4 +69,7 @@ REGULARIZERS: dict[str, Values] = {
     "l1_gradient": {"penalty_weight": (0.1, "ours, not measured")},
     "frobenius": {"penalty_weight": (0.005, "Hoffman et al., 2019: 0.01 times half of the norm")},
     "trades": {"penalty_weight": (6.0, "Zhang et al., 2019, on CIFAR-10")},
+    "gradient_alignment": {
+        "penalty_weight": (0.2, "Andriushchenko & Flammarion, 2020, on CIFAR-10 at 8/255")
+    },
 }

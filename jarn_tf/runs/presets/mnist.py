@@ -51,7 +51,12 @@ _TABLE1_SEEDS = "; seeds 0, 1, 2"
 
 PAPER = Preset(
     base=_PAPER,
-    perturbations={"fgsm": _WARMUP, "pgd": _WARMUP, "pgd_kl": TRADES_STEPS | _WARMUP},
+    perturbations={
+        "fgsm": _WARMUP,
+        "n_fgsm": _WARMUP,
+        "pgd": _WARMUP,
+        "pgd_kl": TRADES_STEPS | _WARMUP,
+    },
     regularizers=REGULARIZERS,
     claims={
         "standard": Claim(f"{_TABLE1}standard", "1.1 min", "clean 98.0, worst 0" + _TABLE1_SEEDS),
@@ -128,6 +133,7 @@ RECOMMENDED = Preset(
         "fgsm": _ADVERSARIAL
         | RANDOM_START
         | {"epochs": (48, "ours: as long as 24 with three steps of PGD")},
+        "n_fgsm": _WARMUP,
         "pgd": _ADVERSARIAL
         | {"attack_steps": (3, _VALIDATED), "attack_step_size": (0.8 / 3, _VALIDATED)},
         "pgd_kl": TRADES_STEPS | _WARMUP,
