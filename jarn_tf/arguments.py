@@ -6,9 +6,10 @@ import math
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "softplus")
-JACOBIANS = ("loss", "softmax", "logit")
+NORMALIZATIONS = ("dataset", "image")
+JACOBIANS = ("loss", "softmax", "logit", "margin")
 GAN_LOSSES = ("minimax", "non_saturating")
-REAL_IMAGES = ("perturbed", "clean")
+REAL_IMAGES = ("perturbed", "clean", "centred", "blurred", "grey")
 ATTACK_LOSSES = ("cross_entropy", "margin")
 APGD_LOSSES = ("cross_entropy", "dlr", "margin")
 

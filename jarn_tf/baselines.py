@@ -187,7 +187,7 @@ class GradientAlignment(Penalized):
 
     def penalties(self, clean, images, labels, batch):
         logits = self.classifier(images, training=True)
-        eta = batch.uniform(clean, -self.epsilon, self.epsilon, second=True)
+        eta = batch.uniform(clean, -self.epsilon, self.epsilon, stream=4)
         here, there = (self._loss_gradient(x, labels) for x in (clean, clean + eta))
         return logits, 1 - _cosine(here, there)
 

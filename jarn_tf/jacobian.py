@@ -28,6 +28,7 @@ def logits_and_jacobian(
         of: What is differentiated. `"loss"`: the cross-entropy (J, Eq. 6). `"softmax"`: the
             probability of the label's class (the authors' released code). `"logit"`: the logit of
             the label's class, whose gradient does not vanish where the classifier is sure.
+            `"margin"`: that logit minus the largest other one.
         training: Whether the classifier runs in training mode.
 
     Returns:
@@ -40,6 +41,8 @@ def logits_and_jacobian(
         logits = classifier(images, training=training)
         if of == "loss":
             scalars = losses.cross_entropy(labels, logits)
+        elif of == "margin":
+            scalars = -losses.margin(labels, logits)
         else:
             outputs = tf.nn.softmax(logits) if of == "softmax" else logits
             scalars = losses.of_target(labels, outputs)
@@ -56,7 +59,7 @@ def input_jacobian(
         classifier: Keras model from images to logits.
         images: Float images [batch, height, width, channels] in [0, 1], tensor or array.
         labels: Integer labels [batch] or one-hot rows [batch, classes].
-        of: `"loss"`, `"softmax"` or `"logit"`.
+        of: `"loss"`, `"softmax"`, `"logit"` or `"margin"`.
 
     Returns:
         Float tensor of the shape of `images`.

@@ -13,6 +13,8 @@ from jarn_tf import arguments, checks, losses
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
+from jarn_tf.randomness import BatchSlice
+from jarn_tf.real_images import real_images as shown_as_real
 
 
 @keras.saving.register_keras_serializable("jarn_tf")
@@ -39,8 +41,9 @@ class JARN(Defense):
         adaptor: f_apt, built, from Jacobians to images of the same shape.
         discriminator: f_disc, built, from images to a logit [batch, 1]; f_disc = sigmoid(logit).
         adversarial_weight: lambda_adv of Eq. 10, at least 0.
-        discriminator_interval: The discriminator learns at steps 0, k, 2k, ... of the adversarial
-            phase (Section 4.1: every 10 iterations on MNIST, 4.2 and 4.3: every 20).
+        discriminator_interval: The discriminator learns at steps 0, k, 2k, ... of those of the
+            adversarial phase on which L_adv counts (Section 4.1: every 10 iterations on MNIST, 4.2
+            and 4.3: every 20).
         start_step: First step of the adversarial phase; before it the classifier alone trains, at
             the cost of plain training (Section 3: JARN in the last 25 % of the epochs suffices).
         perturb: Perturbation of the training images (line 4); None for none.
@@ -48,14 +51,26 @@ class JARN(Defense):
         jacobian_of: What J is the gradient of. "loss" is Eq. 6. "softmax", the label's
             probability, is what the authors' released code differentiates. "logit", the label's
             logit, does not vanish where the classifier is sure: it is what makes a gain that
-            stronger attacks confirm (docs/results_mnist.md).
+            stronger attacks confirm (docs/results_mnist.md). "margin" is that logit minus the
+            largest other one.
         standardize: Shift to zero mean and scale to unit L2 norm J before the adaptor, and
             everything before the discriminator. Not in the paper; the authors' released code does
             it. It masks gradients: where J is tiny the division blows the logits up.
         gan_loss: "minimax" is Eq. 9. "non_saturating": classifier and adaptor descend on
             -log f_disc(J') instead, whose gradient survives a discriminator that is ahead.
         real_images: What the discriminator is shown as real: "perturbed" (Algorithm 1) or "clean"
-            images, so that J' need not imitate the noise.
+            images, so that J' need not imitate the noise; the others: `real_images.real_images`.
+        regularization_interval: n: L_adv counts on every n-th step of the phase alone, n times as
+            much; the steps between cost as much as plain training. StyleGAN2's lazy regularisation
+            (Karras et al., 2020), not in the paper.
+        jacobian_penalty: Weight of |J|^2, the squared L2 norm, which is added to the classifier's
+            loss wherever L_adv is: with J of the loss it is double backpropagation. Not in the
+            paper.
+        discriminator_penalty: Weight of |gradient of the discriminator's logit at real images|^2,
+            subtracted from what it maximises: R1 (Mescheder et al., 2018), which keeps it from
+            winning the game. Not in the paper.
+        discriminator_noise: Radius of the uniform noise on what the discriminator sees, real and
+            adapted alike (Arjovsky and Bottou, 2017). Not in the paper.
 
     Raises:
         ValueError: Networks that do not fit each other, options out of range; in training as
@@ -69,7 +84,8 @@ class JARN(Defense):
     OPTIMIZERS = ("classifier_optimizer", "adaptor_optimizer", "discriminator_optimizer")
     SETTINGS = (
         *Defense.SETTINGS, "adversarial_weight", "discriminator_interval", "start_step",
-        "jacobian_of", "standardize", "gan_loss", "real_images",
+        "jacobian_of", "standardize", "gan_loss", "real_images", "regularization_interval",
+        "jacobian_penalty", "discriminator_penalty", "discriminator_noise",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +102,10 @@ class JARN(Defense):
         standardize: bool = False,
         gan_loss: str = "minimax",
         real_images: str = "perturbed",
+        regularization_interval: int = 1,
+        jacobian_penalty: float = 0.0,
+        discriminator_penalty: float = 0.0,
+        discriminator_noise: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
@@ -101,6 +121,10 @@ class JARN(Defense):
         self.standardize = standardize
         self.gan_loss = gan_loss
         self.real_images = real_images
+        self.regularization_interval = regularization_interval
+        self.jacobian_penalty = jacobian_penalty
+        self.discriminator_penalty = discriminator_penalty
+        self.discriminator_noise = discriminator_noise
         self.check_settings()
         self._couples_images = _normalizes_batches(discriminator)
         self.regularizer_metrics = [
@@ -117,6 +141,10 @@ class JARN(Defense):
         arguments.one_of("jacobian_of", self.jacobian_of, arguments.JACOBIANS)
         arguments.one_of("gan_loss", self.gan_loss, arguments.GAN_LOSSES)
         arguments.one_of("real_images", self.real_images, arguments.REAL_IMAGES)
+        arguments.whole("regularization_interval", self.regularization_interval)
+        arguments.not_negative("jacobian_penalty", self.jacobian_penalty)
+        arguments.not_negative("discriminator_penalty", self.discriminator_penalty)
+        arguments.not_negative("discriminator_noise", self.discriminator_noise)
 
     def compile(
         self,
@@ -146,9 +174,10 @@ class JARN(Defense):
         super().compile(classifier_optimizer, metrics, weighted_metrics, run_eagerly)
 
     def kind_of_step(self, step: int) -> str:
-        if step < self.start_step:
+        taken, between = divmod(step - self.start_step, self.regularization_interval)
+        if step < self.start_step or between:
             return self.CLASSIFIER
-        if (step - self.start_step) % self.discriminator_interval:
+        if taken % self.discriminator_interval:
             return self.ADVERSARIAL
         return self.ADVERSARIAL_AND_DISCRIMINATOR
 
@@ -164,15 +193,19 @@ class JARN(Defense):
         clean, labels, weights = self._checked_batch(data)  # line 3
         batch = self._slice(clean)
         images = self._perturbed(clean, labels, batch)  # line 4
-        real = images if self.real_images == "perturbed" else clean
+        real = shown_as_real(self.real_images, clean, images)
+        interval = tf.cast(self.regularization_interval, images.dtype)
 
         with tf.GradientTape(persistent=True) as tape:
             logits, jacobian = logits_and_jacobian(
                 self.classifier, images, labels, self.jacobian_of, training=True
             )  # line 6
             classification_loss = self._classification_loss(labels, logits, weights, batch)  # 5
+            if self.jacobian_penalty:
+                size = batch.mean(tf.reduce_sum(tf.square(jacobian), axis=[1, 2, 3]))
+                classification_loss += interval * self.jacobian_penalty * size
             adapted = self.adapt(jacobian, training=True)  # line 7
-            real_logits, adapted_logits = self._discriminate(real, adapted, learns)
+            real_logits, adapted_logits = self._discriminate(real, adapted, learns, batch)
             generator_loss = batch.mean(
                 losses.generator_loss(real_logits, adapted_logits, self.gan_loss)
             )
@@ -180,13 +213,16 @@ class JARN(Defense):
             if learns:
                 pairs = losses.adversarial_loss(real_logits, adapted_logits)  # line 8
                 discriminator_loss = self._regularization(self.discriminator) - batch.mean(pairs)
+                if self.discriminator_penalty:
+                    slopes = self._squared_slopes(real)
+                    discriminator_loss += self.discriminator_penalty * batch.mean(slopes)
 
         # L_adv reaches theta and psi through J' alone, so the discriminator is crossed once.
         toward_image = tape.gradient(generator_loss, adapted)
         theta_gradients = tape.gradient(
             [classification_loss, adapted],
             theta,
-            output_gradients=[1.0, self.adversarial_weight * toward_image],
+            output_gradients=[1.0, interval * self.adversarial_weight * toward_image],
         )
         # Second-order gradients can overflow where the losses do not.
         size = tf.linalg.global_norm(theta_gradients)
@@ -214,7 +250,7 @@ class JARN(Defense):
         return self.adaptor(jacobian, training=training)
 
     def _discriminate(
-        self, real: tf.Tensor, adapted: tf.Tensor, learns: bool
+        self, real: tf.Tensor, adapted: tf.Tensor, learns: bool, batch: BatchSlice
     ) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Discriminator logits [batch] of real images and of adapted Jacobians.
 
@@ -224,6 +260,10 @@ class JARN(Defense):
         """
         if self.standardize:
             real, adapted = losses.standardize(real), losses.standardize(adapted)
+        if self.discriminator_noise:
+            radius = self.discriminator_noise
+            real += batch.uniform(real, -radius, radius, stream=5)
+            adapted += batch.uniform(adapted, -radius, radius, stream=6)
         with contextlib.nullcontext() if learns else keras.StatelessScope():
             if self._couples_images:
                 both = self.discriminator(tf.concat([real, adapted], axis=0), training=True)
@@ -232,6 +272,15 @@ class JARN(Defense):
             adapted_logits = self.discriminator(adapted, training=True)[:, 0]
             real_logits = self.discriminator(real, training=True)[:, 0] if learns else None
         return real_logits, adapted_logits
+
+    def _squared_slopes(self, real: tf.Tensor) -> tf.Tensor:
+        """|gradient of the discriminator's logit|^2 at each image [batch] that it sees."""
+        if self.standardize:
+            real = losses.standardize(real)
+        with keras.StatelessScope(), tf.GradientTape() as tape:
+            tape.watch(real)
+            total = tf.reduce_sum(self.discriminator(real, training=True))
+        return tf.reduce_sum(tf.square(tape.gradient(total, real)), axis=[1, 2, 3])
 
     def _record_game(self, pairs: tf.Tensor, real: tf.Tensor, adapted: tf.Tensor) -> None:
         loss, real_accuracy, adapted_accuracy = self.regularizer_metrics

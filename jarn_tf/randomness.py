@@ -48,16 +48,12 @@ class BatchSlice:
         """Indices [size] of this replica's rows in the global batch."""
         return self.start + tf.range(self.size)
 
-    def uniform(
-        self, images: tf.Tensor, low: float, high: float, second: bool = False
-    ) -> tf.Tensor:
+    def uniform(self, images: tf.Tensor, low: float, high: float, stream: int = 0) -> tf.Tensor:
         """Uniform values in [low, high) of the shape of `images`.
 
-        With `second` other values, independent of the first: those of a regulariser, where the
-        perturbation of the same step draws, too.
+        Each stream has values of its own: 0 is the perturbation's, 1 to 3 are those of order,
+        augmentation and directions, so a regulariser takes one from 4 on.
         """
-        # 1 and 2 are of the order and the augmentation in `data`.
-        stream = 4 if second else 0
         seed = tf.random.experimental.stateless_fold_in([self.seed, stream], self.step)
         drawn = tf.random.stateless_uniform(self._global_shape(images), seed, low, high)
         return tf.cast(tf.gather(drawn, self.rows), images.dtype)

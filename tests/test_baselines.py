@@ -66,7 +66,7 @@ def slice_of(images, step=0, seed=0):
 
 def eta_of(images, step=0, seed=0):
     """The noise of gradient alignment, flat, in float64."""
-    drawn = slice_of(images, step, seed).uniform(tf.constant(images), -1.0, 1.0, second=True)
+    drawn = slice_of(images, step, seed).uniform(tf.constant(images), -1.0, 1.0, stream=4)
     return RADIUS * flat(drawn.numpy())
 
 

@@ -44,6 +44,24 @@ def darker(classifier, images, labels, batch):
 # Gradients
 
 
+def shown(images, kind):
+    """What the discriminator takes for real, by NumPy."""
+    if kind == "centred":
+        images = 2 * images - 1
+    elif kind == "grey":
+        images = np.repeat(images.mean(axis=-1, keepdims=True), images.shape[-1], axis=-1)
+    elif kind == "blurred":
+        ones = np.ones(images.shape[1:3])
+        padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
+        counts = np.pad(ones, 2)
+        windows, inside = (
+            np.lib.stride_tricks.sliding_window_view(a, (5, 5), axis=axes).sum((-2, -1))
+            for a, axes in ((padded, (1, 2)), (counts, (0, 1)))
+        )
+        images = windows / inside[..., None]
+    return tf.constant(images, tf.float32)
+
+
 def algorithm_1(model, images, labels, options):
     """Gradients of lines 9 to 11 as the paper writes them: each of one whole loss."""
     x = 0.1 + 0.7 * tf.constant(images)  # line 4, `darker`
@@ -65,13 +83,15 @@ def algorithm_1(model, images, labels, options):
                 "loss": each_loss,
                 "softmax": tf.reduce_sum(y * probabilities, axis=1),
                 "logit": tf.reduce_sum(y * logits, axis=1),
+                "margin": tf.reduce_sum(y * logits, axis=1)
+                - tf.reduce_max(logits - 1e9 * y, axis=1),
             }[options["jacobian_of"]]
         jacobian = inner.gradient(of, x)  # line 6
         adapted = model.adaptor(scale(jacobian), training=True)  # line 7
-        real = x if options["real_images"] == "perturbed" else tf.constant(images)
+        real = x if options["real_images"] == "perturbed" else shown(images, options["real_images"])
         # One batch of both, so that batch normalisation sees both.
-        shown = tf.concat([scale(real), scale(adapted)], axis=0)
-        f_disc = tf.sigmoid(model.discriminator(shown, training=True))[:, 0]
+        both = tf.concat([scale(real), scale(adapted)], axis=0)
+        f_disc = tf.sigmoid(model.discriminator(both, training=True))[:, 0]
         d_real, d_adapted = f_disc[: len(images)], f_disc[len(images) :]
         l_cls = tf.reduce_mean(each_loss)  # line 5
         l_adv = tf.reduce_mean(tf.math.log(d_real) + tf.math.log(1 - d_adapted))  # line 8
@@ -79,7 +99,15 @@ def algorithm_1(model, images, labels, options):
             fooling = l_adv
         else:
             fooling = tf.reduce_mean(-tf.math.log(d_adapted))
-        total = l_cls + options["adversarial_weight"] * fooling
+        lazy = options.get("regularization_interval", 1)
+        norm = tf.reduce_mean(tf.norm(tf.reshape(jacobian, [len(images), -1]), axis=1) ** 2)
+        l_cls += lazy * options.get("jacobian_penalty", 0.0) * norm
+        total = l_cls + lazy * options["adversarial_weight"] * fooling
+        with tf.GradientTape() as inner:
+            inner.watch(real)
+            logit = tf.reduce_sum(model.discriminator(real, training=True))
+        r1 = tf.reduce_sum(inner.gradient(logit, real) ** 2) / len(images)
+        l_adv -= options.get("discriminator_penalty", 0.0) * r1
     return (
         tape.gradient(total, model.classifier.trainable_variables),  # descends
         tape.gradient(fooling, model.adaptor.trainable_variables),  # descends
@@ -104,9 +132,12 @@ COMBINATIONS = [
 
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda o: "-".join(map(str, o.values())))
 def test_one_step_is_algorithm_1(options):
-    """With SGD of rate 1 the three updates are the gradients."""
     options = options | {"adversarial_weight": 3.0}
-    batch_norm = options.pop("batch_norm")
+    check_one_step(options, options.pop("batch_norm"))
+
+
+def check_one_step(options, batch_norm):
+    """With SGD of rate 1 the three updates are the gradients."""
 
     def build():
         return make(
@@ -126,6 +157,58 @@ def test_one_step_is_algorithm_1(options):
         for v0, v1, g in zip(start, toys.arrays(network.trainable_variables), gradients):
             np.testing.assert_allclose(v0 - v1, g, rtol=1e-3, atol=2e-6, err_msg=network.name)
         assert max(np.abs(g).max() for g in gradients) > 1e-4  # far above the tolerance
+
+
+OURS = [
+    {"jacobian_of": "margin"},
+    {"real_images": "centred"},
+    {"real_images": "blurred"},
+    {"real_images": "grey"},
+    {"jacobian_penalty": 0.5},
+    {"discriminator_penalty": 2.0},
+    {"regularization_interval": 3, "jacobian_penalty": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", OURS, ids=lambda o: "-".join(map(str, o.values())))
+def test_one_step_with_an_option_that_the_paper_does_not_have(options):
+    paper = {
+        "adversarial_weight": 3.0,
+        "jacobian_of": "loss",
+        "standardize": False,
+        "gan_loss": "minimax",
+        "real_images": "perturbed",
+    }
+    check_one_step(paper | options, batch_norm=False)
+
+
+def test_discriminator_sees_noise_that_differs_between_real_and_adapted_images():
+    """The discriminator keeps what it is shown; the noise is what noiseless steps lack of it."""
+
+    def seen(radius):
+        images, labels = toys.batch(64)
+        shown_to = []
+        model = make(discriminator_noise=radius, seed=1)
+        discriminate = model.discriminator.call
+        model.discriminator.call = lambda x, *a, **k: shown_to.append(x) or discriminate(x, *a, **k)
+        fit(model, images, labels, batch_size=64)
+        return [x.numpy() for x in shown_to]
+
+    adapted, real = (noisy - plain for noisy, plain in zip(seen(0.5), seen(0.0)))
+    for noise in (adapted, real):
+        assert 0.45 < np.abs(noise).max() <= 0.5 + 1e-6
+        assert abs(noise.mean()) < 0.02
+    assert abs(np.corrcoef(adapted.ravel(), real.ravel())[0, 1]) < 0.1
+
+
+def test_regularization_interval_leaves_plain_steps_between():
+    model = make(start_step=3, regularization_interval=2, discriminator_interval=2)
+    plain, resting, learning = (
+        model.CLASSIFIER, model.ADVERSARIAL, model.ADVERSARIAL_AND_DISCRIMINATOR,
+    )  # fmt: skip
+    found = [model.kind_of_step(step) for step in range(3, 11)]
+    assert found == [learning, plain, resting, plain, learning, plain, resting, plain]
+    assert model.kind_of_step(2) == plain
 
 
 def test_adversarial_weight_0_trains_the_classifier_as_without_jarn():
@@ -400,6 +483,10 @@ def test_networks_that_do_not_fit(network, build, message):
         {"gan_loss": "wasserstein"},
         {"real_images": "noisy"},
         {"start_step": -1},
+        {"regularization_interval": 0},
+        {"jacobian_penalty": -1.0},
+        {"discriminator_penalty": -1.0},
+        {"discriminator_noise": -0.1},
     ],
 )
 def test_options_out_of_range(option):
@@ -416,6 +503,10 @@ CHANGED = {
     "standardize": True,
     "gan_loss": "non_saturating",
     "real_images": "clean",
+    "regularization_interval": 2,
+    "jacobian_penalty": 0.5,
+    "discriminator_penalty": 2.0,
+    "discriminator_noise": 0.5,
     "perturb": attacks.UniformNoise(0.3),
     "seed": 4,
 }

@@ -11,6 +11,12 @@ from jarn_tf.networks.activation import activation_layer
 CASES = {
     "mnist_cnn": (lambda: networks.mnist_cnn(pixel_scale=255.0), (28, 28, 1), (10,)),
     "mnist_cnn_rgb": (lambda: networks.mnist_cnn((32, 32, 3), 7), (32, 32, 3), (7,)),
+    "compact_cnn": (networks.compact_cnn, (32, 32, 3), (10,)),
+    "compact_cnn_grey": (
+        lambda: networks.compact_cnn((16, 16, 1), 3, normalization="image"),
+        (16, 16, 1),
+        (3,),
+    ),
     "wide_resnet": (lambda: networks.wide_resnet((16, 16, 3), 10, 1, 1), (16, 16, 3), (10,)),
     "wide_resnet_2": (lambda: networks.wide_resnet((8, 8, 1), 4, 2, 2), (8, 8, 1), (4,)),
     "adaptor": (lambda: networks.adaptor((9, 7, 3)), (9, 7, 3), (9, 7, 3)),
@@ -99,6 +105,34 @@ def test_adaptor_starts_as_tanh_and_can_stay_so(rng):
         model = networks.adaptor((5, 5, 3), trainable)
         np.testing.assert_allclose(model(jacobians), np.tanh(jacobians), atol=1e-6)
         assert bool(model.trainable_variables) == trainable
+    model = networks.adaptor((5, 5, 3), gain=7.0)
+    np.testing.assert_allclose(model(jacobians / 7), np.tanh(jacobians), atol=1e-6)
+
+
+def test_a_discriminator_of_patches_does_not_ask_where_a_patch_lies(rng):
+    """Its 10x10 field at stride 4 is moved by 8 pixels; what is around it is empty."""
+    image = np.zeros((2, 64, 64, 1), np.float32)
+    image[0, 16:24, 16:24] = image[1, 24:32, 32:40] = rng.uniform(0, 1, (8, 8, 1))
+    patches, whole = (
+        networks.discriminator((64, 64, 1), patches=patches)(image)[:, 0]
+        for patches in (True, False)
+    )
+    np.testing.assert_allclose(patches[0], patches[1], rtol=1e-5)
+    assert abs(whole[0] - whole[1]) > 1e-3
+
+
+def test_compact_cnn_normalises_by_the_dataset_or_by_the_image(rng):
+    images = rng.uniform(0.2, 0.8, (3, 32, 32, 3)).astype(np.float32)
+    keras.utils.set_random_seed(0)
+    layer = networks.compact_cnn().layers[0]
+    mean, deviation = np.array([125.3, 123.0, 113.9]) / 255, np.array([63.0, 62.1, 66.7]) / 255
+    np.testing.assert_allclose(layer(images), (images - mean) / deviation, atol=0.01)
+    model = networks.compact_cnn(normalization="image")
+    np.testing.assert_allclose(model(images), model(0.5 * images + 0.1), atol=0.01)
+    fixed = networks.compact_cnn()
+    assert np.abs(fixed(images) - fixed(0.5 * images + 0.1)).max() > 0.1
+    with pytest.raises(ValueError, match="normalization must be one of dataset, image"):
+        networks.compact_cnn(normalization="batch")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +140,7 @@ def test_adaptor_starts_as_tanh_and_can_stay_so(rng):
     [
         lambda decay: networks.mnist_cnn(weight_decay=decay),
         lambda decay: networks.wide_resnet((8, 8, 3), 10, 1, 1, weight_decay=decay),
+        lambda decay: networks.compact_cnn((8, 8, 3), weight_decay=decay),
         lambda decay: networks.adaptor((8, 8, 3), weight_decay=decay),
         lambda decay: networks.discriminator((28, 28, 1), weight_decay=decay),
     ],
@@ -142,6 +177,7 @@ def activations_of(model):
     [
         (networks.mnist_cnn, 3),
         (lambda **options: networks.wide_resnet((8, 8, 3), 10, 2, 1, **options), 13),
+        (networks.compact_cnn, 7),
     ],
 )
 def test_a_network_has_the_activation_it_is_given_and_no_other(build, expected, name):

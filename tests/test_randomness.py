@@ -20,11 +20,11 @@ def test_slices_draw_what_the_whole_batch_draws():
 def test_a_second_draw_is_independent_of_the_first_and_of_the_same_kind():
     images = tf.zeros((50, *toys.IMAGE_SHAPE))
     batch = BatchSlice.of(images, 3, tf.constant(5))
-    first, second = (batch.uniform(images, -1.0, 1.0, second=s).numpy() for s in (False, True))
+    first, second = (batch.uniform(images, -1.0, 1.0, stream=s).numpy() for s in (0, 4))
     correlation = np.corrcoef(first.ravel(), second.ravel())[0, 1]
     assert abs(correlation) < 4 / np.sqrt(first.size)
     np.testing.assert_allclose(second.std(), 1 / np.sqrt(3), rtol=0.03)
-    again = BatchSlice.of(images, 3, tf.constant(5)).uniform(images, -1.0, 1.0, second=True)
+    again = BatchSlice.of(images, 3, tf.constant(5)).uniform(images, -1.0, 1.0, stream=4)
     np.testing.assert_array_equal(second, again)
 
 

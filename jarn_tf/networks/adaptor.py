@@ -7,17 +7,21 @@ import numpy as np
 
 
 def adaptor(
-    image_shape: tuple[int, int, int], trainable: bool = True, weight_decay: float = 0.0
+    image_shape: tuple[int, int, int],
+    trainable: bool = True,
+    weight_decay: float = 0.0,
+    gain: float = 1.0,
 ) -> keras.Model:
     """Maps Jacobians to the domain of images: J' = tanh(conv1x1(J)) (Eq. 7).
 
-    Starts as J' = tanh(J) (the paper gives no initial values), so that a channel's sign is right
-    from the first step.
+    Starts as J' = tanh(gain J) (the paper gives no initial values), so that a channel's sign is
+    right from the first step.
 
     Args:
         image_shape: (height, width, channels).
-        trainable: False keeps J' = tanh(J).
+        trainable: False keeps J' = tanh(gain J).
         weight_decay: Coefficient of the L2 penalty, weight_decay / 2 * |kernel|^2.
+        gain: Factor on J at the start. A large one lets small Jacobians look like images.
 
     Returns:
         Keras model from [batch, *image_shape] to the same shape, values in [-1, 1].
@@ -31,6 +35,6 @@ def adaptor(
         name="conv1x1",
     )
     model = keras.Sequential([keras.Input(image_shape), convolution], name="adaptor")
-    convolution.set_weights([np.eye(channels)[None, None], np.zeros(channels)])
+    convolution.set_weights([gain * np.eye(channels)[None, None], np.zeros(channels)])
     model.trainable = trainable
     return model

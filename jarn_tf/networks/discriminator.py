@@ -12,6 +12,7 @@ def discriminator(
     filters: Sequence[int] = (64, 128),
     batch_norm: bool = False,
     weight_decay: float = 0.0,
+    patches: bool = False,
 ) -> keras.Model:
     """Tells images from adapted Jacobians.
 
@@ -25,6 +26,8 @@ def discriminator(
         filters: Output channels of each convolution.
         batch_norm: Batch normalisation behind each convolution.
         weight_decay: Coefficient of the L2 penalty of the kernels.
+        patches: Whether the logit is the mean of one logit a patch (Isola et al., 2017), so that
+            only what is inside a patch is judged; else a dense layer looks at all of them.
 
     Returns:
         Keras model from [batch, *image_shape] to a logit [batch, 1]; f_disc is its sigmoid. The
@@ -39,5 +42,8 @@ def discriminator(
         if batch_norm:
             layers.append(keras.layers.BatchNormalization(momentum=0.9))
         layers.append(keras.layers.LeakyReLU(0.1))
-    layers += [keras.layers.Flatten(), keras.layers.Dense(1, kernel_regularizer=decay)]
+    layers += [
+        keras.layers.GlobalAveragePooling2D() if patches else keras.layers.Flatten(),
+        keras.layers.Dense(1, kernel_regularizer=decay),
+    ]
     return keras.Sequential(layers, name="discriminator")

@@ -76,12 +76,15 @@ def build_model(
         return model
     model = JARN(
         classifier,
-        networks.adaptor(image_shape, config.adaptor_trainable, config.weight_decay),
+        networks.adaptor(
+            image_shape, config.adaptor_trainable, config.weight_decay, config.adaptor_gain
+        ),
         networks.discriminator(
             image_shape,
             config.discriminator_filters,
             config.discriminator_batch_norm,
             config.weight_decay,
+            config.discriminator_patches,
         ),
         adversarial_weight=config.adversarial_weight,
         discriminator_interval=config.discriminator_interval,
@@ -90,6 +93,10 @@ def build_model(
         standardize=config.standardize,
         gan_loss=config.gan_loss,
         real_images=config.real_images,
+        regularization_interval=config.regularization_interval,
+        jacobian_penalty=config.jacobian_penalty,
+        discriminator_penalty=config.discriminator_penalty,
+        discriminator_noise=config.discriminator_noise,
         **common,
     )
     model.compile(
@@ -104,6 +111,10 @@ def _classifier(config: Config, image_shape: tuple[int, int, int], classes: int)
     if config.network == "mnist_cnn":
         return networks.mnist_cnn(
             image_shape, classes, config.pixel_scale, config.weight_decay, config.activation
+        )
+    if config.network == "compact_cnn":
+        return networks.compact_cnn(
+            image_shape, classes, config.weight_decay, config.activation, config.normalization
         )
     return networks.wide_resnet(
         image_shape,

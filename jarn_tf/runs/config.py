@@ -87,7 +87,9 @@ class Config:
     )
 
     # The classifier and its optimizer
-    network: str = setting(settings.choice("mnist_cnn", "wide_resnet"), "The classifier.")
+    network: str = setting(
+        settings.choice("mnist_cnn", "wide_resnet", "compact_cnn"), "The classifier."
+    )
     activation: str = setting(
         settings.choice(*arguments.ACTIVATIONS), "The classifier's activation."
     )
@@ -95,6 +97,12 @@ class Config:
         settings.POSITIVE,
         "Factor on the pixels inside mnist_cnn.",
         only={"network": ("mnist_cnn",)},
+    )
+    normalization: str = setting(
+        settings.choice(*arguments.NORMALIZATIONS),
+        "What compact_cnn normalises an image by: the statistics of CIFAR-10, or its own.",
+        "dataset",
+        {"network": ("compact_cnn",)},
     )
     wide_resnet_units: int = setting(
         settings.whole(), "Residual units a stage.", 5, {"network": ("wide_resnet",)}
@@ -158,12 +166,25 @@ class Config:
     discriminator_interval: int = setting(
         settings.whole(), "Steps between two updates of the discriminator.", only=_JARN
     )
+    regularization_interval: int = setting(
+        settings.whole(),
+        "n: JARN's term counts on every n-th step alone, n times as much.",
+        1,
+        _JARN,
+    )
+    jacobian_penalty: float = setting(
+        settings.NOT_NEGATIVE,
+        "Weight of the squared norm of JARN's J, beside JARN's term.",
+        0.0,
+        _JARN,
+    )
     jarn_start_fraction: float = setting(
         settings.FRACTION, "Share of the steps before JARN's phase.", only=_JARN
     )
     jacobian_of: str = setting(
         settings.choice(*arguments.JACOBIANS),
-        "What J is the gradient of: the loss (Eq. 6), the label's softmax or its logit.",
+        "What J is the gradient of: the loss (Eq. 6), the label's softmax, its logit, or that "
+        "minus the largest other logit.",
         only=_JARN,
     )
     standardize: bool = setting(
@@ -182,7 +203,10 @@ class Config:
         only=_JARN,
     )
     adaptor_trainable: bool = setting(
-        settings.TRUTH, "Whether the adaptor learns; else J' = tanh(J).", only=_JARN
+        settings.TRUTH, "Whether the adaptor learns; else J' = tanh(gain J).", only=_JARN
+    )
+    adaptor_gain: float = setting(
+        settings.POSITIVE, "Factor on J in the adaptor at the start.", 1.0, _JARN
     )
     adaptor_optimizer: Optimizer = setting(settings.OPTIMIZER, "Rate beta.", only=_JARN)
     discriminator_filters: tuple[int, ...] = setting(
@@ -190,6 +214,24 @@ class Config:
     )
     discriminator_batch_norm: bool = setting(
         settings.TRUTH, "Batch normalisation in the discriminator.", only=_JARN
+    )
+    discriminator_patches: bool = setting(
+        settings.TRUTH,
+        "Whether the discriminator's logit is the mean of one logit a patch.",
+        False,
+        _JARN,
+    )
+    discriminator_penalty: float = setting(
+        settings.NOT_NEGATIVE,
+        "R1: weight of the squared gradient of the discriminator's logit at real images.",
+        0.0,
+        _JARN,
+    )
+    discriminator_noise: float = setting(
+        settings.NOT_NEGATIVE,
+        "Radius of the uniform noise on what the discriminator sees.",
+        0.0,
+        _JARN,
     )
     discriminator_optimizer: Optimizer = setting(settings.OPTIMIZER, "Rate gamma.", only=_JARN)
 
