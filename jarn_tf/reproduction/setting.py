@@ -11,6 +11,7 @@ from typing import Any
 from jarn_tf import arguments
 from jarn_tf.runs.config import PRESETS, WATCHING, Config
 from jarn_tf.runs.presets import preset
+from jarn_tf.runs.presets.cifar10 import COMPACT
 
 SCALES = ("smoke", "small", "full")
 #: What the keys of `Setting.identity` begin with that are digests of a row's settings.
@@ -53,19 +54,16 @@ COST = {
 #: Radius of the row `pgd_at_wide`. Section 4.3.1 has 12/255; on 28x28 digits 0.4 is ours.
 _WIDE_RADIUS = {"digits": 0.4, "mnist": 0.4, "svhn": 12 / 255, "cifar10": 12 / 255}
 
-#: What a scale changes; `full` is the preset itself. `small` is sized for an hour on two cores.
 _TINY_NETWORKS = dict(wide_resnet_units=1, wide_resnet_width=1, discriminator_filters=(4, 8))
-_SCALE_CHANGES: dict[str, dict[str, Any]] = {
-    "smoke": dict(epochs=2, batch_size=32, train_examples=64, test_examples=32) | _TINY_NETWORKS,
-    "small": dict(
-        epochs=4,
-        train_examples=20_000,
-        test_examples=1_000,
-        wide_resnet_units=1,
-        wide_resnet_width=1,
-    ),
-    "full": {},
-}
+_SMOKE = dict(epochs=2, batch_size=32, train_examples=64, test_examples=32) | _TINY_NETWORKS
+_SMALL_DIGITS = dict(epochs=4, train_examples=20_000, test_examples=1_000)
+_SMALL_NATURAL = {name: value for name, (value, _) in COMPACT.items()} | dict(test_examples=1_000)
+
+
+def _scale_changes(scale: str, dataset: str) -> dict[str, Any]:
+    """What a scale changes; `full` is the preset itself, `small` is sized for two cores."""
+    small = _SMALL_DIGITS if dataset in ("digits", "mnist") else _SMALL_NATURAL
+    return {"smoke": _SMOKE, "small": small, "full": {}}[scale]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +140,7 @@ class Setting:
             defense,
             self.preset,
             **{
-                **_SCALE_CHANGES[self.scale],
+                **_scale_changes(self.scale, self.dataset),
                 "seed": seed,
                 "data_dir": self.data_dir,
                 **changes,
