@@ -19,7 +19,7 @@ flags.DEFINE_string(
     "full: the paper's setting. small: under an hour on 2 cores, with a reduced Wide-ResNet. "
     "smoke: seconds, tiny data and networks, to see that it runs.",
 )
-command.define_setting("preset", "Settings of the models. Unset: paper.")
+command.define_setting("preset", "Settings of the models. Unset: paper; recommended for tradeoff.")
 flags.DEFINE_list(
     "rows", None, f"Models: all, or some of {', '.join(reproduction.ROWS)}. Unset: the paper's."
 )
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
             FLAGS.output,
             FLAGS.dataset,
             FLAGS.scale,
-            FLAGS.preset or "paper",
+            FLAGS.preset,
             None if FLAGS.rows is None else tuple(FLAGS.rows),
             FLAGS.seeds,
             FLAGS.data_dir,

@@ -15,7 +15,7 @@ import toys
 
 from jarn_tf import JARN, arguments, attacks, callbacks, data, evaluation, reproduction
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, models, overfitting, results, table4
+from jarn_tf.reproduction import figure3, models, overfitting, results, table4, tradeoff
 from jarn_tf.runs import config, evaluating, presets, training
 
 EXPERIMENTS = reproduction.EXPERIMENTS
@@ -185,8 +185,8 @@ def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset
             )
             cells = EXPERIMENTS[name].cells(setting)
             assert len({cell.name for cell in cells}) == len(cells)
-            if name in ("table4", "overfitting"):
-                continue  # one process measures all rows; rows have variants
+            if name in ("table4", "overfitting", "tradeoff"):
+                continue  # one process measures all rows; rows have variants or strengths
             per_model = 9 if name == "figure5" else 1
             assert len(cells) == 2 * len(EXPERIMENTS[name].rows) * per_model
             assert {cell.seed for cell in cells} == {0, 3}
@@ -939,3 +939,99 @@ def test_overfitting_of_trained_digits(tmp_path, digits, rows):
         lasts.append(100 * row["accuracy"])
     assert all(len(cell["curve"]) == 2 for cell in cells.values())
     assert sorted(lasts) == sorted(cell["curve"][-1] for cell in cells.values())
+
+
+# Clean accuracy against robust accuracy
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "passes"),
+    [  # forward passes of the classifier, 3 of them a plain step
+        ("standard", {}, 3),
+        ("uniform_noise", {}, 3),
+        ("fgsm_at", {}, 5),
+        ("pgd_at", {"attack_steps": 7}, 17),
+        ("pgd_at", {"attack_steps": 3}, 9),
+    ],
+)
+def test_what_adversarial_training_costs(tmp_path, row, changes, passes):
+    run = make(tmp_path, dataset="cifar10").config(row, 0, **changes)
+    assert 3 * tradeoff.cost(run) == pytest.approx(passes)
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_points_train_what_they_are_called_for_the_same_cost(tmp_path, dataset):
+    options = {"preset": "recommended", "rows": None, "scale": "small"}
+    setting = make(tmp_path, "tradeoff", dataset=dataset, **options)
+    parts, costs = {}, []
+    for name, strength in tradeoff._points(setting):
+        changes = tradeoff.changes(setting, name, strength)
+        run = setting.config(tradeoff.SWEEPS[name].row, 0, **changes)
+        assert getattr(run, tradeoff.SWEEPS[name].strength) == strength
+        parts[name] = run.parts
+        costs.append(run.epochs * tradeoff.cost(run))
+    assert parts == {
+        "noise": ("uniform_noise", "none"),
+        "double backprop": ("uniform_noise", "double_backprop"),
+        "L1": ("uniform_noise", "l1_gradient"),
+        "Frobenius": ("uniform_noise", "frobenius"),
+        "JARN": ("uniform_noise", "jarn"),
+        "FGSM-AT": ("fgsm", "none"),
+        "PGD-AT": ("pgd", "none"),
+        "TRADES": ("pgd_kl", "trades"),
+        "JARN on FGSM": ("fgsm", "jarn"),
+        "JARN on PGD": ("pgd", "jarn"),
+    }
+    assert max(costs) < 1.5 * min(costs)  # whole epochs
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Points without training: JARN withstands most validation images at its second strength."""
+
+    def point(setting, name, strength, seed):
+        row, radii = tradeoff.SWEEPS[name].row, (0.1, 0.2, 0.3)
+        columns = {f"AutoAttack eps {r:g}": 50 - 100 * r + seed for r in radii}
+        return {
+            "values": {f"{row}, strength {strength:g}": {"clean": 90.0 - seed} | columns},
+            "defense": name,
+            "strength": strength,
+            "validation": [60.0, 20.0, 9.0] if strength == 0.05 else [70.0, 10.0, 8.0],
+        }
+
+    monkeypatch.setattr(tradeoff, "_cell", point)
+
+
+def test_the_strength_that_validation_images_choose_has_every_seed(judged, tmp_path):
+    setting = make(
+        tmp_path, "tradeoff", preset="recommended", rows=("jarn", "trades"), seeds=(0, 1, 2)
+    )
+    reproduction.reproduce(setting)
+    seeds = {place: line["seeds"] for place, line in numbers(tmp_path, "tradeoff").items()}
+    assert {row: n for (row, _), n in seeds.items() if row.startswith("jarn")} == {
+        "jarn, strength 0.02": "1",
+        "jarn, strength 0.05": "3",
+        "jarn, strength 0.2": "1",
+    }
+    assert means(tmp_path, "tradeoff")["jarn, strength 0.05", "clean"] == pytest.approx(89.0)
+    assert_picture(tmp_path / "tradeoff.png")
+
+
+def test_a_tradeoff_takes_the_recommended_settings_unless_told(tmp_path):
+    assert reproduction.make_setting("tradeoff", tmp_path).preset == "recommended"
+    assert reproduction.make_setting("tradeoff", tmp_path, preset="paper").preset == "paper"
+
+
+@pytest.mark.slow
+def test_a_tradeoff_of_trained_digits(tmp_path):
+    """At smoke scale; a second call trains nothing and says the same."""
+    setting = make(tmp_path, "tradeoff", preset="recommended", rows=("fgsm_at",))
+    text = reproduction.reproduce(setting)
+    found = means(tmp_path, "tradeoff")
+    assert len({row for row, _ in found}) == 3
+    for (row, column), value in found.items():
+        assert 0 <= value <= 100, (row, column)
+    for row in {row for row, _ in found}:
+        robust = [found[row, f"AutoAttack eps {r:g}"] for r in (0.1, 0.2, 0.3)]
+        assert [found[row, "clean"], *robust] == sorted([found[row, "clean"], *robust])[::-1]
+    assert reproduction.reproduce(setting) == text

@@ -18,6 +18,7 @@ from jarn_tf.reproduction.setting import ROWS, SCALES, Setting
 from jarn_tf.reproduction.table4 import TABLE4
 from jarn_tf.reproduction.table5 import TABLE5
 from jarn_tf.reproduction.tables import TABLE1, TABLE2, TABLE3
+from jarn_tf.reproduction.tradeoff import TRADEOFF
 
 __all__ = ["EXPERIMENTS", "ROWS", "SCALES", "Experiment", "Setting", "make_setting", "reproduce"]
 
@@ -32,6 +33,7 @@ EXPERIMENTS = {
     "figure4": FIGURE4,
     "figure5": FIGURE5,
     "autoattack": AUTOATTACK,
+    "tradeoff": TRADEOFF,
     "overfitting": OVERFITTING,
 }
 
@@ -41,13 +43,13 @@ def make_setting(
     output: str | pathlib.Path,
     dataset: str | None = None,
     scale: str = "small",
-    preset: str = "paper",
+    preset: str | None = None,
     rows: tuple[str, ...] | None = None,
     seeds: tuple[int, ...] | None = None,
     data_dir: str | None = None,
     substitute: str | None = None,
 ) -> Setting:
-    """A setting with the experiment's own dataset and rows where none are given.
+    """A setting with the experiment's own dataset, preset and rows where none are given.
 
     Raises:
         ValueError: An unknown experiment, dataset, scale, preset or row; a bad list of seeds.
@@ -64,7 +66,7 @@ def make_setting(
         experiment,
         dataset or chosen.dataset,
         scale,
-        preset,
+        preset or chosen.preset,
         rows,
         ((0, 1, 2) if scale == "full" else (0,)) if seeds is None else seeds,
         pathlib.Path(output),

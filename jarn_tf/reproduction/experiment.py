@@ -25,6 +25,7 @@ class Experiment:
         cells: Setting to the pieces of work.
         published: (setting, row label, column label) to what the paper prints, or None.
         draw: (setting, results, path) draws the PNG; None for a table.
+        preset: The preset of its models unless told.
     """
 
     title: str
@@ -33,3 +34,4 @@ class Experiment:
     cells: Callable[[Setting], list[Cell]]
     published: Callable[[Setting, str, str], float | None] = no_number
     draw: Callable[[Setting, dict, pathlib.Path], None] | None = None
+    preset: str = "paper"

@@ -41,11 +41,11 @@ def trained(setting: Setting, row: str, seed: int, **changes: Any) -> pathlib.Pa
     Its `evaluation.json` holds the attacks of the paper's table on the dataset, at its own radius.
     """
     config = setting.config(row, seed, **changes)
-    workdir = _workdir(setting, row, seed, changes)
-    Workdir(workdir).refuse_other_config(config)
-    if evaluation(setting, workdir, config.epsilon) is None:
-        training.train(config, workdir, list(attacks(setting, config.epsilon).values()))
-    return workdir
+    folder = workdir(setting, row, seed, changes)
+    Workdir(folder).refuse_other_config(config)
+    if evaluation(setting, folder, config.epsilon) is None:
+        training.train(config, folder, list(attacks(setting, config.epsilon).values()))
+    return folder
 
 
 def evaluation(
@@ -70,7 +70,7 @@ def radius_label(setting: Setting, radius: float) -> str:
 
 def training_cost(setting: Setting, row: str, seed: int, **changes: Any) -> float:
     """What `trained` will cost, in the unit of `COST`: nothing where the model is there."""
-    there = (_workdir(setting, row, seed, changes) / "evaluation.json").exists()
+    there = (workdir(setting, row, seed, changes) / "evaluation.json").exists()
     return 0.0 if there else COST[row]
 
 
@@ -98,13 +98,14 @@ def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str
 
 def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:
     """A line below the table where the trained model has collapsed."""
-    workdir = _workdir(setting, row, seed, changes)
-    to = evaluation(setting, workdir, changes.get("epsilon"))["collapsed_to_class"]
+    folder = workdir(setting, row, seed, changes)
+    to = evaluation(setting, folder, changes.get("epsilon"))["collapsed_to_class"]
     name = ", ".join([ROWS[row], *(f"{k} {v}" for k, v in changes.items()), f"seed {seed}"])
     return [] if to is None else [f"{name} has collapsed: it takes every image for class {to}."]
 
 
-def _workdir(setting: Setting, row: str, seed: int, changes: dict[str, Any]) -> pathlib.Path:
+def workdir(setting: Setting, row: str, seed: int, changes: dict[str, Any]) -> pathlib.Path:
+    """The folder of the run behind a row, with what is changed in the row's settings."""
     name = f"{setting.dataset}_{setting.scale}_{setting.preset}_{row}_seed{seed}"
     changed = "".join(f"_{field}_{value}" for field, value in changes.items())
     if len(changed) > 120:  # a file's name has 255 bytes at most
