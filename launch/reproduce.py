@@ -19,7 +19,9 @@ flags.DEFINE_string(
     "full: the paper's setting. small: under an hour on 2 cores, with a reduced Wide-ResNet. "
     "smoke: seconds, tiny data and networks, to see that it runs.",
 )
-command.define_setting("preset", "Settings of the models. Unset: paper; recommended for tradeoff.")
+command.define_setting(
+    "preset", "Settings of the models. Unset: paper; recommended for levers and tradeoff."
+)
 flags.DEFINE_list(
     "rows", None, f"Models: all, or some of {', '.join(reproduction.ROWS)}. Unset: the paper's."
 )

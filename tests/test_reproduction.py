@@ -15,7 +15,7 @@ import toys
 
 from jarn_tf import JARN, arguments, attacks, callbacks, data, evaluation, reproduction
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, models, overfitting, results, table4, tradeoff
+from jarn_tf.reproduction import figure3, levers, models, overfitting, results, table4, tradeoff
 from jarn_tf.runs import config, evaluating, presets, training
 
 EXPERIMENTS = reproduction.EXPERIMENTS
@@ -185,7 +185,7 @@ def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset
             )
             cells = EXPERIMENTS[name].cells(setting)
             assert len({cell.name for cell in cells}) == len(cells)
-            if name in ("table4", "overfitting", "tradeoff"):
+            if name in ("table4", "overfitting", "levers", "tradeoff"):
                 continue  # one process measures all rows; rows have variants or strengths
             per_model = 9 if name == "figure5" else 1
             assert len(cells) == 2 * len(EXPERIMENTS[name].rows) * per_model
@@ -1035,3 +1035,46 @@ def test_a_tradeoff_of_trained_digits(tmp_path):
         robust = [found[row, f"AutoAttack eps {r:g}"] for r in (0.1, 0.2, 0.3)]
         assert [found[row, "clean"], *robust] == sorted([found[row, "clean"], *robust])[::-1]
     assert reproduction.reproduce(setting) == text
+
+
+# Options of JARN
+
+
+@pytest.mark.parametrize("row", ["uniform_noise", "jarn"])
+def test_every_lever_has_an_effect_and_no_two_are_one(tmp_path, row):
+    setting = reproduction.make_setting("levers", tmp_path)
+    runs = {}
+    for name, changes in levers.variants(setting, row).items():
+        run = setting.config(row, 0, **changes)
+        assert run.network == "compact_cnn"
+        plain = setting.config(row, 0, train_examples=run.train_examples, epochs=run.epochs)
+        for setting_name, value in changes.items():
+            assert run.uses(setting_name), (name, setting_name)
+            if setting_name not in ("train_examples", "epochs", "robust_every"):
+                assert getattr(plain, setting_name) != value, (name, setting_name)
+        runs[name] = run
+    assert len(set(map(repr, runs.values()))) == len(runs) == {"uniform_noise": 4, "jarn": 22}[row]
+
+
+def test_a_row_without_levers_is_refused(tmp_path, no_training):
+    with pytest.raises(ValueError, match="uniform_noise, jarn. Received: trades") as error:
+        reproduction.reproduce(make(tmp_path, "levers", rows=("trades",)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_levers_of_trained_digits(tmp_path, monkeypatch):
+    """At smoke scale; the share told from images is the last one in `history.csv`."""
+    monkeypatch.setitem(levers._VARIANTS, "jarn", {"minimax": {"gan_loss": "minimax"}})
+    monkeypatch.setitem(levers._VARIANTS, "uniform_noise", {"as it is": {}})
+    reproduction.reproduce(make(tmp_path, "levers", preset="recommended", rows=None))
+    found = means(tmp_path, "levers")
+    (folder,) = (tmp_path / "models").glob("*_jarn_*")
+    with open(folder / "history.csv", newline="") as file:
+        (epoch,) = csv.DictReader(file)
+    told = 100 * float(epoch["discriminator_adapted_accuracy"])
+    assert found["jarn, minimax", "J' told from images"] == pytest.approx(told)
+    assert ("uniform_noise, as it is", "J' told from images") not in found
+    for row in ("jarn, minimax", "uniform_noise, as it is"):
+        robust = [found[row, f"eps {r:g}"] for r in (0.1, 0.2, 0.3)]
+        assert [found[row, "clean"], *robust] == sorted([found[row, "clean"], *robust])[::-1]

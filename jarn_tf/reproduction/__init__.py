@@ -13,6 +13,7 @@ from jarn_tf.reproduction.figure2 import FIGURE2
 from jarn_tf.reproduction.figure3 import FIGURE3
 from jarn_tf.reproduction.figure4 import FIGURE4
 from jarn_tf.reproduction.figure5 import FIGURE5
+from jarn_tf.reproduction.levers import LEVERS
 from jarn_tf.reproduction.overfitting import OVERFITTING
 from jarn_tf.reproduction.setting import ROWS, SCALES, Setting
 from jarn_tf.reproduction.table4 import TABLE4
@@ -33,6 +34,7 @@ EXPERIMENTS = {
     "figure4": FIGURE4,
     "figure5": FIGURE5,
     "autoattack": AUTOATTACK,
+    "levers": LEVERS,
     "tradeoff": TRADEOFF,
     "overfitting": OVERFITTING,
 }

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from jarn_tf import data
-from jarn_tf.evaluation import Attack
+from jarn_tf.evaluation import Attack, robustness
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import COST, ROWS, Setting
 from jarn_tf.runs import evaluating, evaluations, training
@@ -32,6 +32,8 @@ _CIFAR10 = (
     ("PGD-20", "pgd20"),
     ("PGD-20 margin", "pgd20_margin"),
 )
+#: Radii of what goes beyond the paper, by the paper's own.
+RADII = {0.3: (0.1, 0.2, 0.3), 8 / 255: (2 / 255, 4 / 255, 8 / 255)}
 _ATTACKS = {"digits": _MNIST, "mnist": _MNIST, "svhn": _CIFAR10, "cifar10": _CIFAR10}
 
 
@@ -61,6 +63,20 @@ def attacks(setting: Setting, epsilon: float | None = None) -> dict[str, Attack]
     """Column to attack of the paper's table on the dataset; at the paper's radius unless told."""
     radius = setting.epsilon if epsilon is None else epsilon
     return {column: Attack(name, radius) for column, name in _ATTACKS[setting.dataset]}
+
+
+def withstood(setting: Setting, classifier: keras.Model, split: data.Split) -> dict[str, float]:
+    """Label of each of `RADII` to the share of images, in %, that withstand PGD-20 on both losses.
+
+    For choosing settings by validation images; AutoAttack has the last word.
+    """
+    found = {}
+    for radius in RADII[setting.epsilon]:
+        both = [Attack(name, radius) for name in ("pgd20_margin", "pgd20")]
+        rows = robustness(classifier, split.floats, split.labels, both)
+        (worst,) = (row["accuracy"] for row in rows if row["name"] == "worst_case")
+        found[radius_label(setting, radius)] = 100 * worst
+    return found
 
 
 def radius_label(setting: Setting, radius: float) -> str:

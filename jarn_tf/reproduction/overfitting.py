@@ -8,7 +8,6 @@ several steps. Every variant is trained and attacked at one radius, for the same
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import pathlib
@@ -158,8 +157,7 @@ def _cell(
 
 def _validation_accuracies(workdir: pathlib.Path) -> list[float]:
     """Accuracy in % after each epoch of a run, under PGD-10 on 500 validation images."""
-    with open(Workdir(workdir).history, newline="") as file:
-        return [100 * float(line["val_robust_accuracy"]) for line in csv.DictReader(file)]
+    return [100 * epoch["val_robust_accuracy"] for epoch in Workdir(workdir).epochs()]
 
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from jarn_tf import evaluation
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import models, results
 from jarn_tf.reproduction.experiment import Experiment
@@ -50,7 +49,7 @@ def _penalty(name: str, digits: tuple[float, ...], natural: tuple[float, ...]) -
     return Sweep("uniform_noise", "penalty_weight", digits, natural, {"regularizer": name})
 
 
-_SMALL_RADII = (2 / 255, 4 / 255, 8 / 255)
+_SMALL_RADII = models.RADII[8 / 255]
 _JARN_WEIGHTS = (0.02, 0.05, 0.2)
 _LIGHT_WEIGHTS = (0.001, 0.005, 0.02)
 #: At equal cost three steps leave time for more epochs than seven or ten.
@@ -74,7 +73,6 @@ SWEEPS = {
 #: Epochs of plain training that every point costs.
 _BUDGET = {"mnist": 24, "digits": 100, "svhn": 12, "cifar10": 12}
 _SMOKE_BUDGET = 2
-_RADII = {0.3: (0.1, 0.2, 0.3), 8 / 255: _SMALL_RADII}
 _IMAGES = 500
 
 
@@ -150,11 +148,10 @@ def _cell(setting: Setting, name: str, strength: float, seed: int) -> dict:
     started = time.process_time()
     training.train(config, workdir, [])
     minutes = (time.process_time() - started) / 60
-    radii = _RADII[setting.epsilon]
+    radii = models.RADII[setting.epsilon]
     dataset = models.dataset(setting)
     validation = dataset.validation.first(_IMAGES)
     target = evaluating.finished_run(workdir)
-    withstood = [100 * _worst(target.classifier, validation, radius) for radius in radii]
     asked = ([Attack("autoattack", radius) for radius in radii], min(_IMAGES, len(dataset.test)))
     tested = evaluations.find(workdir, *asked, dataset.classes, max(radii)) or evaluating.evaluate(
         target, *asked, setting.data_dir, max(radii)
@@ -172,16 +169,9 @@ def _cell(setting: Setting, name: str, strength: float, seed: int) -> dict:
         "values": {label: {"clean": 100 * clean} | values | {"CPU minutes": minutes}},
         "defense": name,
         "strength": strength,
-        "validation": withstood,
+        "validation": list(models.withstood(setting, target.classifier, validation).values()),
         "notes": [f"{name}, {strength:g}, seed {seed}: gradients {tested['verdict']['label']}."],
     }
-
-
-def _worst(classifier, images, radius: float) -> float:
-    """Share of images that withstand PGD-20 on both losses."""
-    attacks = [Attack(name, radius) for name in ("pgd20_margin", "pgd20")]
-    rows = evaluation.robustness(classifier, images.floats, images.labels, attacks)
-    return rows[-1]["accuracy"]
 
 
 def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
@@ -189,7 +179,7 @@ def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
 
     A ring marks the strength that validation images chose, crosses the other seeds'.
     """
-    radii = _RADII[setting.epsilon]
+    radii = models.RADII[setting.epsilon]
     figure = matplotlib.figure.Figure((2.5 + 4.2 * len(radii), 4.4), dpi=110)
     panels = figure.subplots(1, len(radii), squeeze=False)[0]
     for axis, radius in zip(panels, radii):

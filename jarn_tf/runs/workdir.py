@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -77,6 +78,14 @@ class Workdir:
         if there.get("training_epsilon") is None:  # which once meant the radius of the evaluation
             there["training_epsilon"] = there.get("epsilon")
         return there
+
+    def epochs(self) -> list[dict[str, float]]:
+        """The rows of `history.csv`, without the columns that an epoch has no value in."""
+        with open(self.history, newline="") as file:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
 
     def write_config(self, config: Config) -> None:
         """Makes the folder and says in it what it is of, unless that is said."""

@@ -27,6 +27,5 @@ AUTHORS = dataclasses.replace(cifar10.AUTHORS, base=cifar10.AUTHORS.base | _PAPE
 RECOMMENDED = dataclasses.replace(
     cifar10.RECOMMENDED,
     base=cifar10.RECOMMENDED.base
-    | {name: _PAPER[name] for name in ("epochs", "epsilon", "training_epsilon")}
-    | {"discriminator_filters": _PAPER["discriminator_filters"]},
+    | {name: _PAPER[name] for name in ("epsilon", "training_epsilon")},
 )
