@@ -121,6 +121,25 @@ def test_a_discriminator_of_patches_does_not_ask_where_a_patch_lies(rng):
     assert abs(whole[0] - whole[1]) > 1e-3
 
 
+@pytest.mark.parametrize("image_shape", [(28, 28, 1), (32, 30, 3), (25, 7, 2)])
+def test_mnist_cnn_is_three_convolutions_of_stride_5(rng, image_shape):
+    """Beside Keras's own convolutions: the same weights from the same seed, the same logits."""
+    keras.utils.set_random_seed(3)
+    model = networks.mnist_cnn(image_shape, 7)
+    keras.utils.set_random_seed(3)
+    convolutions = [
+        keras.layers.Conv2D(channels, 5, strides=5, padding="same", activation="relu")
+        for channels in (64, 128, 256)
+    ]
+    other = keras.Sequential(
+        [keras.Input(image_shape), *convolutions, keras.layers.Flatten(), keras.layers.Dense(7)]
+    )
+    for mine, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs.reshape(mine.shape), rtol=1e-6)
+    images = rng.uniform(0, 1, (3, *image_shape)).astype(np.float32)
+    np.testing.assert_allclose(model(images), other(images), atol=1e-5)
+
+
 def test_compact_cnn_normalises_by_the_dataset_or_by_the_image(rng):
     images = rng.uniform(0.2, 0.8, (3, 32, 32, 3)).astype(np.float32)
     keras.utils.set_random_seed(0)
