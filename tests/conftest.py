@@ -8,6 +8,7 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # a test process runs on each core
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
