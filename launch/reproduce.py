@@ -20,7 +20,9 @@ flags.DEFINE_string(
     "smoke: seconds, tiny data and networks, to see that it runs.",
 )
 command.define_setting(
-    "preset", "Settings of the models. Unset: paper; recommended for levers and tradeoff."
+    "preset",
+    "Settings of the models. Unset: paper; authors for authors, recommended for levers and "
+    "tradeoff.",
 )
 flags.DEFINE_list(
     "rows", None, f"Models: all, or some of {', '.join(reproduction.ROWS)}. Unset: the paper's."

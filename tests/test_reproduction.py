@@ -15,7 +15,16 @@ import toys
 
 from jarn_tf import JARN, arguments, attacks, callbacks, data, evaluation, reproduction
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, levers, models, overfitting, results, table4, tradeoff
+from jarn_tf.reproduction import (
+    authors,
+    figure3,
+    levers,
+    models,
+    overfitting,
+    results,
+    table4,
+    tradeoff,
+)
 from jarn_tf.runs import config, evaluating, presets, training
 
 EXPERIMENTS = reproduction.EXPERIMENTS
@@ -185,7 +194,7 @@ def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset
             )
             cells = EXPERIMENTS[name].cells(setting)
             assert len({cell.name for cell in cells}) == len(cells)
-            if name in ("table4", "overfitting", "levers", "tradeoff"):
+            if name in ("table4", "overfitting", "levers", "tradeoff", "authors"):
                 continue  # one process measures all rows; rows have variants or strengths
             per_model = 9 if name == "figure5" else 1
             assert len(cells) == 2 * len(EXPERIMENTS[name].rows) * per_model
@@ -1078,3 +1087,40 @@ def test_levers_of_trained_digits(tmp_path, monkeypatch):
     for row in ("jarn, minimax", "uniform_noise, as it is"):
         robust = [found[row, f"eps {r:g}"] for r in (0.1, 0.2, 0.3)]
         assert [found[row, "clean"], *robust] == sorted([found[row, "clean"], *robust])[::-1]
+
+
+# The authors' pipeline
+
+
+def test_the_authors_pipeline_with_every_seed_and_open_choices_with_three(
+    played, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(models, "classifier", lambda workdir: None)
+    none = types.SimpleNamespace(floats=None, labels=None)
+    images = types.SimpleNamespace(test=types.SimpleNamespace(first=lambda n: none))
+    monkeypatch.setattr(models, "evaluation", evaluation_of_32)
+    monkeypatch.setattr(models, "dataset", lambda setting: images)
+    attacked = [{"name": "clean", "accuracy": 0.9}, {"name": "autoattack", "accuracy": 0.25}]
+    monkeypatch.setattr(authors, "robustness", lambda *args: attacked)
+    setting = make(
+        tmp_path, "authors", dataset="mnist", preset="authors", rows=None, seeds=tuple(range(10))
+    )
+    text = reproduction.reproduce(setting)
+    found = numbers(tmp_path, "authors")
+    rows = {row for row, _ in found}
+    assert len(rows) == 9
+    assert len(played) == 10 + 8 * 3
+    assert {line["seeds"] for (row, _), line in found.items() if row != "jarn, preset"} == {"3"}
+    base = [a["pgd40"] for run, a in played.items() if run == setting.config("jarn", run.seed)]
+    assert len(base) == 10
+    assert float(found["jarn, preset", "PGD-40"]["mean"]) == pytest.approx(100 * np.mean(base))
+    assert found["jarn, preset", "PGD-40"]["published"] == "98.1"
+    assert means(tmp_path, "authors")["jarn, preset", "AutoAttack"] == 25.0
+    assert text.count("(paper ") == 4
+    assert_picture(tmp_path / "authors.png")
+
+
+def evaluation_of_32(setting, workdir, epsilon=None):
+    """As `models.evaluation`, of what `played` writes."""
+    path = workdir / "evaluation.json"
+    return json.loads(path.read_text()) if path.exists() else None

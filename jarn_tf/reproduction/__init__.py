@@ -7,6 +7,7 @@ import pathlib
 from jarn_tf import arguments
 from jarn_tf.files import write_atomically
 from jarn_tf.reproduction import results
+from jarn_tf.reproduction.authors import AUTHORS
 from jarn_tf.reproduction.autoattack import AUTOATTACK
 from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.figure2 import FIGURE2
@@ -34,6 +35,7 @@ EXPERIMENTS = {
     "figure4": FIGURE4,
     "figure5": FIGURE5,
     "autoattack": AUTOATTACK,
+    "authors": AUTHORS,
     "levers": LEVERS,
     "tradeoff": TRADEOFF,
     "overfitting": OVERFITTING,
