@@ -194,16 +194,14 @@ class JARN(Defense):
         batch = self._slice(clean)
         images = self._perturbed(clean, labels, batch)  # line 4
         real = shown_as_real(self.real_images, clean, images)
-        interval = tf.cast(self.regularization_interval, images.dtype)
+        weight = self.regularization_interval * self.adversarial_weight
 
         with tf.GradientTape(persistent=True) as tape:
             logits, jacobian = logits_and_jacobian(
                 self.classifier, images, labels, self.jacobian_of, training=True
             )  # line 6
             classification_loss = self._classification_loss(labels, logits, weights, batch)  # 5
-            if self.jacobian_penalty:
-                size = batch.mean(tf.reduce_sum(tf.square(jacobian), axis=[1, 2, 3]))
-                classification_loss += interval * self.jacobian_penalty * size
+            classification_loss += self._penalty(jacobian, batch)
             adapted = self.adapt(jacobian, training=True)  # line 7
             real_logits, adapted_logits = self._discriminate(real, adapted, learns, batch)
             generator_loss = batch.mean(
@@ -213,16 +211,14 @@ class JARN(Defense):
             if learns:
                 pairs = losses.adversarial_loss(real_logits, adapted_logits)  # line 8
                 discriminator_loss = self._regularization(self.discriminator) - batch.mean(pairs)
-                if self.discriminator_penalty:
-                    slopes = self._squared_slopes(real)
-                    discriminator_loss += self.discriminator_penalty * batch.mean(slopes)
+                discriminator_loss += self._penalty_of_slopes(real, batch)
 
         # L_adv reaches theta and psi through J' alone, so the discriminator is crossed once.
         toward_image = tape.gradient(generator_loss, adapted)
         theta_gradients = tape.gradient(
             [classification_loss, adapted],
             theta,
-            output_gradients=[1.0, interval * self.adversarial_weight * toward_image],
+            output_gradients=[1.0, weight * toward_image],
         )
         # Second-order gradients can overflow where the losses do not.
         size = tf.linalg.global_norm(theta_gradients)
@@ -273,14 +269,24 @@ class JARN(Defense):
             real_logits = self.discriminator(real, training=True)[:, 0] if learns else None
         return real_logits, adapted_logits
 
-    def _squared_slopes(self, real: tf.Tensor) -> tf.Tensor:
-        """|gradient of the discriminator's logit|^2 at each image [batch] that it sees."""
+    def _penalty(self, jacobian: tf.Tensor, batch: BatchSlice) -> tf.Tensor | float:
+        """This replica's share of `jacobian_penalty`."""
+        if not self.jacobian_penalty:
+            return 0.0
+        squares = tf.reduce_sum(tf.square(jacobian), axis=[1, 2, 3])
+        return self.regularization_interval * self.jacobian_penalty * batch.mean(squares)
+
+    def _penalty_of_slopes(self, real: tf.Tensor, batch: BatchSlice) -> tf.Tensor | float:
+        """This replica's share of `discriminator_penalty`, at the images that are seen as real."""
+        if not self.discriminator_penalty:
+            return 0.0
         if self.standardize:
             real = losses.standardize(real)
         with keras.StatelessScope(), tf.GradientTape() as tape:
             tape.watch(real)
             total = tf.reduce_sum(self.discriminator(real, training=True))
-        return tf.reduce_sum(tf.square(tape.gradient(total, real)), axis=[1, 2, 3])
+        squares = tf.reduce_sum(tf.square(tape.gradient(total, real)), axis=[1, 2, 3])
+        return self.discriminator_penalty * batch.mean(squares)
 
     def _record_game(self, pairs: tf.Tensor, real: tf.Tensor, adapted: tf.Tensor) -> None:
         loss, real_accuracy, adapted_accuracy = self.regularizer_metrics
