@@ -27,6 +27,7 @@ PAIRS = {
     "trades": ("pgd_kl", "trades"),  # beyond the paper
 }
 DEFENSES = tuple(PAIRS)
+_NAMES = {parts: name for name, parts in PAIRS.items()}
 PRESETS = ("recommended", "paper", "authors")
 PERTURBATIONS = ("none", "uniform_noise", "fgsm", "n_fgsm", "pgd", "pgd_kl")
 REGULARIZERS = (
@@ -279,9 +280,7 @@ class Config:
     @property
     def pair(self) -> str:
         """The defense's name, or of another pair `PERTURBATION+REGULARIZER`."""
-        if self.parts == PAIRS[self.defense]:
-            return self.defense
-        return f"{self.perturbation}+{self.regularizer}"
+        return self.defense if self.parts == PAIRS[self.defense] else "+".join(self.parts)
 
     def uses(self, name: str) -> bool:
         """Whether a setting has an effect on this run."""
@@ -291,6 +290,11 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Every setting under one name each, nested ones joined by a dot; JSON values."""
         return _flat(dataclasses.asdict(self))
+
+
+def defense_of(perturbation: str, regularizer: str) -> str | None:
+    """The defense of a pair; None for a pair without a name."""
+    return _NAMES.get((perturbation, regularizer))
 
 
 def declarations() -> dict[str, Setting]:

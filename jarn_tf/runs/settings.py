@@ -73,6 +73,11 @@ class Setting:
     only: Mapping[str, tuple[str, ...]]
     optional: bool
 
+    @property
+    def needs(self) -> str:
+        """In words what `only` asks for; empty where it asks for nothing."""
+        return " or ".join(f"{other} {' or '.join(values)}" for other, values in self.only.items())
+
     def check(self, name: str, value: Any) -> None:
         """Raises ValueError unless the setting of this name may have the value."""
         if not (value is None and self.optional):

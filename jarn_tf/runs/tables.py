@@ -127,8 +127,7 @@ def _paragraph(text: str) -> list[str]:
 
 def _help(name: str) -> str:
     declared = declarations()[name]
-    needs = [f"{other} {' or '.join(values)}" for other, values in declared.only.items()]
-    return f"{declared.help} For {' or '.join(needs)}." if needs else declared.help
+    return f"{declared.help} For {declared.needs}." if declared.needs else declared.help
 
 
 def _short(value: Any) -> str:

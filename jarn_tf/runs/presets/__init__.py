@@ -14,6 +14,7 @@ from jarn_tf.runs.config import (
     Config,
     declarations,
     defaults,
+    defense_of,
 )
 from jarn_tf.runs.presets import cifar10, digits, mnist, svhn
 from jarn_tf.runs.presets.claims import Claim, Preset
@@ -42,8 +43,7 @@ class Resolved:
     def _changed(self) -> list[str]:
         """Settings of this run that the preset has otherwise."""
         config = self.config
-        defense = next(name for name, parts in PAIRS.items() if parts == config.parts)
-        measured = resolve(config.dataset, defense, config.preset).config
+        measured = resolve(config.dataset, defense_of(*config.parts), config.preset).config
         return [
             name
             for name in declarations()
@@ -67,10 +67,7 @@ class Resolved:
                 )
         for name, source in self.sources.items():
             if source == f"--{name}" and not config.uses(name):
-                needs = " or ".join(
-                    f"{other} {' or '.join(values)}"
-                    for other, values in declarations()[name].only.items()
-                )
+                needs = declarations()[name].needs
                 notes.append(f"--{name} has no effect on this run; it is for {needs}.")
         return notes
 
@@ -122,7 +119,7 @@ def resolve(
     return Resolved(
         config,
         {key: source for key, (_, source) in values.items()},
-        next((chosen.claims[n] for n in chosen.claims if PAIRS[n] == config.parts), None),
+        chosen.claims.get(defense_of(*config.parts)),
     )
 
 

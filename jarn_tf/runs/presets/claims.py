@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jarn_tf.runs.config import PAIRS
+from jarn_tf.runs.config import defense_of
 
 #: Name of a setting to its value and the source of that value.
 Values = Mapping[str, tuple[Any, str]]
@@ -50,11 +50,10 @@ class Preset:
 
     def values(self, perturbation: str, regularizer: str) -> Values:
         """The values of a pair, whether it is a named defense or not."""
-        names = [name for name, pair in PAIRS.items() if pair == (perturbation, regularizer)]
         layers = [
             self.base,
             self.perturbations.get(perturbation, {}),
             self.regularizers.get(regularizer, {}),
-            *(self.defenses.get(name, {}) for name in names),
+            self.defenses.get(defense_of(perturbation, regularizer), {}),
         ]
         return {name: value for layer in layers for name, value in layer.items()}
