@@ -71,7 +71,7 @@ SWEEPS = {
 }
 
 #: Epochs of plain training that every point costs.
-_BUDGET = {"mnist": 24, "digits": 100, "svhn": 12, "cifar10": 12}
+_BUDGET = {"mnist": 12, "digits": 100, "svhn": 12, "cifar10": 12}
 _SMOKE_BUDGET = 2
 _IMAGES = 500
 
