@@ -1008,14 +1008,21 @@ def judged(monkeypatch):
             "validation": [60.0, 20.0, 9.0] if strength == 0.05 else [70.0, 10.0, 8.0],
         }
 
-    monkeypatch.setattr(tradeoff, "_cell", point)
+    def judged(setting, name, seed):
+        return {"values": {}, "defense": name, "notes": [f"{name} is judged with seed {seed}."]}
+
+    monkeypatch.setattr(tradeoff, "_point", point)
+    monkeypatch.setattr(tradeoff, "_judged", judged)
 
 
 def test_the_strength_that_validation_images_choose_has_every_seed(judged, tmp_path):
     setting = make(
         tmp_path, "tradeoff", preset="recommended", rows=("jarn", "trades"), seeds=(0, 1, 2)
     )
-    reproduction.reproduce(setting)
+    text = reproduction.reproduce(setting)
+    assert (
+        text.count("JARN is judged with seed 0.") == text.count("is judged with seed 0.") / 2 == 1
+    )
     seeds = {place: line["seeds"] for place, line in numbers(tmp_path, "tradeoff").items()}
     assert {row: n for (row, _), n in seeds.items() if row.startswith("jarn")} == {
         "jarn, strength 0.02": "1",

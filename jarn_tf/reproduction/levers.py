@@ -106,7 +106,8 @@ def cells(setting: Setting) -> list[Cell]:
 
 def _cell(setting: Setting, row: str, name: str, changes: dict[str, Any], seed: int) -> dict:
     workdir = models.workdir(setting, row, seed, changes)
-    started = time.process_time()
+    # What an interrupted run has taken before is not known.
+    from_the_start, started = not workdir.exists(), time.process_time()
     found = training.train(setting.config(row, seed, **changes), workdir, [])
     minutes = (time.process_time() - started) / 60
     classifier = evaluating.finished_run(workdir).classifier
@@ -118,7 +119,8 @@ def _cell(setting: Setting, row: str, name: str, changes: dict[str, Any], seed: 
     if "discriminator_adapted_accuracy" in history:
         columns["J' told from images"] = 100 * history["discriminator_adapted_accuracy"]
     correlation = found["saliency"]["jacobian_image_correlation"]["logit"]
-    columns |= {"correlation of J with the image": correlation, "CPU minutes": minutes}
+    columns["correlation of J with the image"] = correlation
+    columns["CPU minutes"] = minutes if from_the_start else None
     return {"values": {f"{row}, {name}": columns}}
 
 

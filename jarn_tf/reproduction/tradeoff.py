@@ -18,12 +18,12 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from jarn_tf.evaluation import Attack
+from jarn_tf.evaluation import Attack, masking_verdict, robustness
 from jarn_tf.reproduction import models, results
 from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
-from jarn_tf.runs import evaluating, evaluations, training
+from jarn_tf.runs import training
 from jarn_tf.runs.config import Config
 
 
@@ -102,8 +102,11 @@ def changes(setting: Setting, name: str, strength: float) -> dict[str, Any]:
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """One cell a defense and strength with the first seed, one a defense with each other seed."""
-    first, *others = setting.seeds
+    """One cell a defense and strength with the first seed, then two kinds a defense.
+
+    Of the strength that was chosen one cell is the verdict, and one each other seed.
+    """
+    first = setting.seeds[0]
     points = list(_points(setting))
     names = dict.fromkeys(name for name, _ in points)
     return [
@@ -111,7 +114,7 @@ def cells(setting: Setting) -> list[Cell]:
             f"{name}, strength {strength:g}, seed {first}",
             first,
             1.0,
-            functools.partial(_cell, setting, name, strength, first),
+            functools.partial(_point, setting, name, strength, first),
         )
         for name, strength in points
     ] + [
@@ -119,9 +122,9 @@ def cells(setting: Setting) -> list[Cell]:
             f"{name}, chosen strength, seed {seed}",
             seed,
             1.0,
-            functools.partial(_chosen_cell, setting, name, seed),
+            functools.partial(_judged if seed == first else _again, setting, name, seed),
         )
-        for seed in others
+        for seed in setting.seeds
         for name in names
     ]
 
@@ -131,47 +134,66 @@ def chosen(setting: Setting, found: dict[str, Any], name: str) -> float:
     of_defense = {
         result["strength"]: statistics.fmean(result["validation"])
         for result in found.values()
-        if result["defense"] == name and result["seed"] == setting.seeds[0]
+        if "validation" in result
+        and result["defense"] == name
+        and result["seed"] == setting.seeds[0]
     }
     return max(of_defense, key=of_defense.__getitem__)
 
 
-def _chosen_cell(setting: Setting, name: str, seed: int) -> dict:
-    found = results.read(setting)["cells"]
-    return _cell(setting, name, chosen(setting, found, name), seed)
-
-
-def _cell(setting: Setting, name: str, strength: float, seed: int) -> dict:
-    changed = changes(setting, name, strength)
-    config = setting.config(SWEEPS[name].row, seed, **changed)
-    workdir = models.workdir(setting, SWEEPS[name].row, seed, changed)
-    started = time.process_time()
-    training.train(config, workdir, [])
-    minutes = (time.process_time() - started) / 60
-    radii = models.RADII[setting.epsilon]
-    dataset = models.dataset(setting)
-    validation = dataset.validation.first(_IMAGES)
-    target = evaluating.finished_run(workdir)
-    asked = ([Attack("autoattack", radius) for radius in radii], min(_IMAGES, len(dataset.test)))
-    tested = evaluations.find(workdir, *asked, dataset.classes, max(radii)) or evaluating.evaluate(
-        target, *asked, setting.data_dir, max(radii)
+def _judged(setting: Setting, name: str, seed: int) -> dict:
+    """The masking verdict on the strength that was chosen; its accuracies are there already."""
+    strength = chosen(setting, results.read(setting)["cells"], name)
+    workdir = models.workdir(setting, SWEEPS[name].row, seed, changes(setting, name, strength))
+    test = models.dataset(setting).test.first(_IMAGES)
+    verdict = masking_verdict(
+        models.classifier(workdir),
+        test.floats,
+        test.labels,
+        epsilon=max(models.RADII[setting.epsilon]),
     )
-    values = {
-        f"AutoAttack {models.radius_label(setting, row['epsilon'])}": 100 * row["accuracy"]
-        for row in tested["attacks"]
-        if row["name"] == "autoattack"
+    note = f"{name}: validation images choose {SWEEPS[name].strength} {strength:g}; gradients"
+    return {"values": {}, "defense": name, "notes": [f"{note} {verdict.label}."]}
+
+
+def _again(setting: Setting, name: str, seed: int) -> dict:
+    """The strength that was chosen, with another seed."""
+    return _point(setting, name, chosen(setting, results.read(setting)["cells"], name), seed)
+
+
+def _point(setting: Setting, name: str, strength: float, seed: int) -> dict:
+    sweep, changed = SWEEPS[name], changes(setting, name, strength)
+    workdir = models.workdir(setting, sweep.row, seed, changed)
+    # What an interrupted run has taken before is not known.
+    from_the_start, started = not workdir.exists(), time.process_time()
+    training.train(setting.config(sweep.row, seed, **changed), workdir, [])
+    minutes = (time.process_time() - started) / 60
+    classifier = models.classifier(workdir)
+    dataset = models.dataset(setting)
+    test, validation = dataset.test.first(_IMAGES), dataset.validation.first(_IMAGES)
+    attacks = [Attack("autoattack", radius) for radius in models.RADII[setting.epsilon]]
+    attacks.append(Attack("clean", 0.0))
+    tested = robustness(classifier, test.floats, test.labels, attacks)
+    columns = {
+        "clean" if row["name"] == "clean" else _column(setting, row["epsilon"]): row["accuracy"]
+        for row in tested
+        if row["name"] in ("clean", "autoattack")
     }
-    (clean,) = (row["accuracy"] for row in tested["attacks"] if row["name"] == "clean")
-    sweep = SWEEPS[name]
     penalty = [name] if "regularizer" in sweep.changes else []
     label = ", ".join([sweep.row, *penalty, f"{sweep.strength} {strength:g}"])
     return {
-        "values": {label: {"clean": 100 * clean} | values | {"CPU minutes": minutes}},
+        "values": {
+            label: {column: 100 * accuracy for column, accuracy in columns.items()}
+            | {"CPU minutes": minutes if from_the_start else None}
+        },
         "defense": name,
         "strength": strength,
-        "validation": list(models.withstood(setting, target.classifier, validation).values()),
-        "notes": [f"{name}, {strength:g}, seed {seed}: gradients {tested['verdict']['label']}."],
+        "validation": list(models.withstood(setting, classifier, validation).values()),
     }
+
+
+def _column(setting: Setting, radius: float) -> str:
+    return f"AutoAttack {models.radius_label(setting, radius)}"
 
 
 def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
@@ -183,7 +205,7 @@ def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
     figure = matplotlib.figure.Figure((2.5 + 4.2 * len(radii), 4.4), dpi=110)
     panels = figure.subplots(1, len(radii), squeeze=False)[0]
     for axis, radius in zip(panels, radii):
-        column = f"AutoAttack {models.radius_label(setting, radius)}"
+        column = _column(setting, radius)
         for index, name in enumerate(dict.fromkeys(name for name, _ in _points(setting))):
             _draw_curve(axis, setting, found, name, column, f"C{index}")
         axis.set_title(models.radius_label(setting, radius), fontsize=11)
@@ -196,7 +218,7 @@ def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
 
 
 def _draw_curve(axis, setting: Setting, found: dict, name: str, column: str, color: str) -> None:
-    of_defense = [result for result in found.values() if result["defense"] == name]
+    of_defense = [r for r in found.values() if r["defense"] == name and "strength" in r]
     first = setting.seeds[0]
 
     def places(chosen_ones):
