@@ -928,9 +928,19 @@ def test_an_interrupted_overfitting_goes_on_where_it_was(played, tmp_path):
     assert len(json.loads((tmp_path / "overfitting.json").read_text())["cells"]) == 5
 
 
-def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training):
-    with pytest.raises(ValueError, match="fgsm_at, jarn_at, pgd_at. Received: trades") as error:
-        reproduction.reproduce(make(tmp_path / "out", "overfitting", rows=("fgsm_at", "trades")))
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("overfitting", "fgsm_at, jarn_at, pgd_at"),
+        ("levers", "uniform_noise, jarn"),
+        ("tradeoff", "uniform_noise, jarn, fgsm_at, pgd_at, trades, jarn_at, jarn_pgd_at"),
+        ("authors", "jarn"),
+    ],
+)
+def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training, name, known):
+    rows = (known.split(", ")[0], "standard")
+    with pytest.raises(ValueError, match=f"some of {known}. Received: standard.$") as error:
+        reproduction.reproduce(make(tmp_path / "out", name, rows=rows))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -1070,12 +1080,6 @@ def test_every_lever_has_an_effect_and_no_two_are_one(tmp_path, row):
     assert len(set(map(repr, runs.values()))) == len(runs) == {"uniform_noise": 4, "jarn": 22}[row]
 
 
-def test_a_row_without_levers_is_refused(tmp_path, no_training):
-    with pytest.raises(ValueError, match="uniform_noise, jarn. Received: trades") as error:
-        reproduction.reproduce(make(tmp_path, "levers", rows=("trades",)))
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.slow
 def test_levers_of_trained_digits(tmp_path, monkeypatch):
     """At smoke scale; the share told from images is the last one in `history.csv`."""
@@ -1123,6 +1127,18 @@ def test_the_authors_pipeline_with_every_seed_and_open_choices_with_three(
     assert means(tmp_path, "authors")["jarn, preset", "AutoAttack"] == 25.0
     assert text.count("(paper ") == 4
     assert_picture(tmp_path / "authors.png")
+
+
+@pytest.mark.parametrize("scale", reproduction.SCALES)
+def test_lengths_are_relative_to_the_scale_s_own(tmp_path, scale):
+    setting = make(tmp_path, "authors", preset="authors", dataset="mnist", scale=scale, rows=None)
+    runs = {name: setting.config("jarn", 0, **c) for name, c in authors.choices(setting).items()}
+    assert len({repr(run) for run in runs.values()}) == len(runs)
+    whole = runs["preset"].epochs
+    assert runs["half as long"].epochs == whole / 2
+    assert runs["twice as long"].epochs == 2 * whole
+    others = {run.epochs for name, run in runs.items() if "long" not in name}
+    assert others == {whole}
 
 
 def evaluation_of_32(setting, workdir, epsilon=None):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jarn_tf.reproduction import models
-from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
 from jarn_tf.runs import evaluating, training
@@ -78,8 +78,7 @@ def variants(setting: Setting, row: str) -> Mapping[str, dict[str, Any]]:
     Raises:
         ValueError: A row that has no variants.
     """
-    if row not in _VARIANTS:
-        raise ValueError(f"rows must be some of {', '.join(_VARIANTS)}. Received: {row}.")
+    refuse_other_row(row, _VARIANTS)
     size = _SMOKE if setting.scale == "smoke" else _SHORT
     found = {name: size | changes for name, changes in _VARIANTS[row].items()}
     return {name: changes | {"robust_every": changes["epochs"]} for name, changes in found.items()}

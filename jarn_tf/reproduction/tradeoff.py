@@ -20,7 +20,7 @@ import numpy as np
 
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import models, results
-from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
 from jarn_tf.runs import evaluating, evaluations, training
@@ -70,6 +70,8 @@ SWEEPS = {
     ),
 }
 
+_ROWS = tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values()))
+
 #: Epochs of plain training that every point costs.
 _BUDGET = {"mnist": 24, "digits": 100, "svhn": 12, "cifar10": 12}
 _SMOKE_BUDGET = 2
@@ -102,7 +104,13 @@ def changes(setting: Setting, name: str, strength: float) -> dict[str, Any]:
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """One cell a defense and strength with the first seed, one a defense with each other seed."""
+    """One cell a defense and strength with the first seed, one a defense with each other seed.
+
+    Raises:
+        ValueError: A row that no sweep is made of.
+    """
+    for row in setting.rows:
+        refuse_other_row(row, _ROWS)
     first, *others = setting.seeds
     points = list(_points(setting))
     names = dict.fromkeys(name for name, _ in points)
@@ -215,7 +223,7 @@ def _draw_curve(axis, setting: Setting, found: dict, name: str, column: str, col
 TRADEOFF = Experiment(
     "Clean accuracy against accuracy under AutoAttack (%), over the strength of each defense",
     "mnist",
-    tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values())),
+    _ROWS,
     cells,
     draw=draw,
     preset="recommended",
