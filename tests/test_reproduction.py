@@ -26,6 +26,7 @@ from jarn_tf.reproduction import (
     tradeoff,
 )
 from jarn_tf.runs import config, evaluating, presets, training
+from jarn_tf.runs.workdir import Workdir
 
 EXPERIMENTS = reproduction.EXPERIMENTS
 
@@ -1046,6 +1047,27 @@ def test_a_tradeoff_takes_the_recommended_settings_unless_told(tmp_path):
     assert reproduction.make_setting("tradeoff", tmp_path, preset="paper").preset == "paper"
 
 
+def test_cpu_minutes_are_those_of_unbroken_training(tmp_path, monkeypatch):
+    """None after an interruption within it; of a finished run what it took the first time."""
+    now, run = [0.0], presets.preset()
+
+    def train(config, workdir, attacks):
+        checkpoints = Workdir(workdir).checkpoints
+        now[0] += 1 if checkpoints.exists() else 90
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        if workdir.name == "interrupted" and now[0] < 100:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", train)
+    clock = types.SimpleNamespace(process_time=lambda: now[0])
+    monkeypatch.setattr(models, "time", clock)
+    with pytest.raises(KeyboardInterrupt):
+        models.timed(run, tmp_path / "interrupted")
+    assert models.timed(run, tmp_path / "whole") == 1.5
+    assert models.timed(run, tmp_path / "whole") == 1.5
+    assert models.timed(run, tmp_path / "interrupted") is None
+
+
 @pytest.mark.slow
 def test_a_tradeoff_of_trained_digits(tmp_path):
     """At smoke scale; a second call trains nothing and says the same."""
@@ -1081,8 +1103,8 @@ def test_every_lever_has_an_effect_and_no_two_are_one(tmp_path, row):
 
 
 @pytest.mark.slow
-def test_levers_of_trained_digits(tmp_path, monkeypatch):
-    """At smoke scale; the share told from images is the last one in `history.csv`."""
+def test_levers_of_trained_digits(tmp_path, monkeypatch, digits):
+    """At smoke scale, on validation images; the share told from images is of the last epoch."""
     monkeypatch.setitem(levers._VARIANTS, "jarn", {"minimax": {"gan_loss": "minimax"}})
     monkeypatch.setitem(levers._VARIANTS, "uniform_noise", {"as it is": {}})
     reproduction.reproduce(make(tmp_path, "levers", preset="recommended", rows=None))
@@ -1093,6 +1115,11 @@ def test_levers_of_trained_digits(tmp_path, monkeypatch):
     told = 100 * float(epoch["discriminator_adapted_accuracy"])
     assert found["jarn, minimax", "J' told from images"] == pytest.approx(told)
     assert ("uniform_noise, as it is", "J' told from images") not in found
+    model = keras.models.load_model(folder / "classifier.keras")
+    shown = digits.validation.first(32)
+    expected = evaluation.jacobian_image_correlation(model, shown.floats, shown.labels, "logit")
+    correlation = found["jarn, minimax", "correlation of J with the image"]
+    assert correlation == pytest.approx(expected, abs=1e-5)
     for row in ("jarn, minimax", "uniform_noise, as it is"):
         robust = [found[row, f"eps {r:g}"] for r in (0.1, 0.2, 0.3)]
         assert [found[row, "clean"], *robust] == sorted([found[row, "clean"], *robust])[::-1]

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import pathlib
 import statistics
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from jarn_tf.reproduction import models, results
 from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
-from jarn_tf.runs import evaluating, evaluations, training
+from jarn_tf.runs import evaluating, evaluations
 from jarn_tf.runs.config import Config
 
 
@@ -153,9 +152,7 @@ def _cell(setting: Setting, name: str, strength: float, seed: int) -> dict:
     changed = changes(setting, name, strength)
     config = setting.config(SWEEPS[name].row, seed, **changed)
     workdir = models.workdir(setting, SWEEPS[name].row, seed, changed)
-    started = time.process_time()
-    training.train(config, workdir, [])
-    minutes = (time.process_time() - started) / 60
+    minutes = models.timed(config, workdir)
     radii = models.RADII[setting.epsilon]
     dataset = models.dataset(setting)
     validation = dataset.validation.first(_IMAGES)
