@@ -67,8 +67,9 @@ class JARN(Defense):
             loss wherever L_adv is: with J of the loss it is double backpropagation. Not in the
             paper.
         discriminator_penalty: Weight of |gradient of the discriminator's logit at real images|^2,
-            subtracted from what it maximises: R1 (Mescheder et al., 2018), which keeps it from
-            winning the game. Not in the paper.
+            before their `discriminator_noise`, subtracted from what it maximises: R1 (Mescheder et
+            al., 2018, whose weight is half of their gamma), which keeps it from winning the game.
+            Not in the paper.
         discriminator_noise: Radius of the uniform noise on what the discriminator sees, real and
             adapted alike (Arjovsky and Bottou, 2017). Not in the paper.
 
@@ -222,7 +223,8 @@ class JARN(Defense):
         )
         # Second-order gradients can overflow where the losses do not.
         size = tf.linalg.global_norm(theta_gradients)
-        finite = self._check_finite(batch, classification_loss + generator_loss + size)
+        total = classification_loss + generator_loss + size
+        finite = self._check_finite(batch, total + discriminator_loss if learns else total)
         psi_gradients = tape.gradient(
             [adaptor_decay, adapted], psi, output_gradients=[1.0, toward_image]
         )
