@@ -61,8 +61,9 @@ class JARN(Defense):
         real_images: What the discriminator is shown as real: "perturbed" (Algorithm 1) or "clean"
             images, so that J' need not imitate the noise; the others: `real_images.real_images`.
         regularization_interval: n: L_adv counts on every n-th step of the phase alone, n times as
-            much; the steps between cost as much as plain training. StyleGAN2's lazy regularisation
-            (Karras et al., 2020), not in the paper.
+            much for the classifier; adaptor and discriminator learn on no other. The steps between
+            cost as much as plain training. StyleGAN2's lazy regularisation (Karras et al., 2020),
+            not in the paper.
         jacobian_penalty: Weight of |J|^2, the squared L2 norm, which is added to the classifier's
             loss wherever L_adv is: with J of the loss it is double backpropagation. Not in the
             paper.
