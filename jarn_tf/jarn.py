@@ -61,14 +61,16 @@ class JARN(Defense):
         real_images: What the discriminator is shown as real: "perturbed" (Algorithm 1) or "clean"
             images, so that J' need not imitate the noise; the others: `real_images.real_images`.
         regularization_interval: n: L_adv counts on every n-th step of the phase alone, n times as
-            much; the steps between cost as much as plain training. StyleGAN2's lazy regularisation
-            (Karras et al., 2020), not in the paper.
+            much for the classifier; adaptor and discriminator learn on no other. The steps between
+            cost as much as plain training. StyleGAN2's lazy regularisation (Karras et al., 2020),
+            not in the paper.
         jacobian_penalty: Weight of |J|^2, the squared L2 norm, which is added to the classifier's
             loss wherever L_adv is: with J of the loss it is double backpropagation. Not in the
             paper.
         discriminator_penalty: Weight of |gradient of the discriminator's logit at real images|^2,
-            subtracted from what it maximises: R1 (Mescheder et al., 2018), which keeps it from
-            winning the game. Not in the paper.
+            before their `discriminator_noise`, subtracted from what it maximises: R1 (Mescheder et
+            al., 2018, whose weight is half of their gamma), which keeps it from winning the game.
+            Not in the paper.
         discriminator_noise: Radius of the uniform noise on what the discriminator sees, real and
             adapted alike (Arjovsky and Bottou, 2017). Not in the paper.
 
@@ -222,7 +224,8 @@ class JARN(Defense):
         )
         # Second-order gradients can overflow where the losses do not.
         size = tf.linalg.global_norm(theta_gradients)
-        finite = self._check_finite(batch, classification_loss + generator_loss + size)
+        total = classification_loss + generator_loss + size
+        finite = self._check_finite(batch, total + discriminator_loss if learns else total)
         psi_gradients = tape.gradient(
             [adaptor_decay, adapted], psi, output_gradients=[1.0, toward_image]
         )

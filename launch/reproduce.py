@@ -16,7 +16,7 @@ command.define_setting("dataset", "Unset: the paper's.")
 flags.DEFINE_string(
     "scale",
     "small",
-    "full: the paper's setting. small: under an hour on 2 cores, with a reduced Wide-ResNet. "
+    "full: the paper's setting. small: sized for 2 cores, natural images with a compact network. "
     "smoke: seconds, tiny data and networks, to see that it runs.",
 )
 command.define_setting(
@@ -40,8 +40,8 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "dry_run",
     None,
-    "Trains and writes nothing and needs no dataset: takes so many steps of each row and prints "
-    "what time and memory its training would take.",
+    "Trains and writes nothing and needs no dataset: takes so many steps of each row, as the "
+    "preset has it, and prints what time and memory its training would take.",
 )
 flags.DEFINE_integer(
     "dry_run_batch",

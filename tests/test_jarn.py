@@ -389,6 +389,18 @@ def varied_dense():
     )
 
 
+def varied_ours():
+    """With the options that the paper does not have."""
+    return varied(
+        jacobian_of="margin",
+        real_images="blurred",
+        regularization_interval=2,
+        jacobian_penalty=0.3,
+        discriminator_penalty=0.7,
+        discriminator_noise=0.4,
+    )
+
+
 def test_eager_is_graph():
     images, labels = toys.batch(29)
     graph, eager = varied(), varied(eager=True)
@@ -397,7 +409,7 @@ def test_eager_is_graph():
     toys.assert_same(toys.state(eager), toys.state(graph), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "build"), [(29, varied), (17, varied_dense)])
+@pytest.mark.parametrize(("n", "build"), [(29, varied), (17, varied_dense), (29, varied_ours)])
 def test_one_replica_is_two(n, build, two_replicas):
     """The last batch splits into 3 and 2, or into 1 and none.
 
@@ -571,6 +583,17 @@ def test_a_setting_changed_to_what_it_may_not_be_is_refused_in_one_line():
     with pytest.raises(ValueError, match="gan_loss must be one of") as error:
         fit(model, images, labels)
     assert "\n" not in str(error.value)
+    toys.assert_same(toys.state(model), before)
+
+
+def test_a_penalty_of_the_discriminator_that_is_not_finite_stops_before_the_update():
+    images, labels = toys.batch(8)
+    model = make(discriminator_penalty=1e38)
+    kernel = model.discriminator.layers[-1].kernel
+    kernel.assign(100 * kernel)
+    before = toys.state(model)
+    with pytest.raises(ValueError, match="not finite.*step 0"):
+        fit(model, images, labels)
     toys.assert_same(toys.state(model), before)
 
 

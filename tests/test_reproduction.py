@@ -26,6 +26,7 @@ from jarn_tf.reproduction import (
     tradeoff,
 )
 from jarn_tf.runs import config, evaluating, presets, training
+from jarn_tf.runs.workdir import Workdir
 
 EXPERIMENTS = reproduction.EXPERIMENTS
 
@@ -855,10 +856,15 @@ def test_variants_are_what_they_are_called(tmp_path):
         "weight 10 from 0% on": (10.0, 0.0),
         "recommended options": (0.05, 0.25),
     }
-    ours = presets.preset("cifar10", "jarn_at", "recommended", epsilon=16 / 255)
-    others = {"preset": "paper", "attack_random_start": False, "noise_fraction": 1.0}
-    expected = dataclasses.replace(ours, **others)
-    assert runs["jarn_at", "recommended options"] == expected
+    ours = presets.preset("cifar10", "jarn_at", "recommended")
+    paper = presets.preset("cifar10", "jarn_at", "paper", epsilon=16 / 255)
+    of_jarn = {
+        name: getattr(ours, name)
+        for name in config.declarations()
+        if paper.uses(name) and not runs["fgsm_at", "no random start"].uses(name)
+    }
+    assert {"gan_loss", "adaptor_gain", "discriminator_filters"} < set(of_jarn)
+    assert runs["jarn_at", "recommended options"] == dataclasses.replace(paper, **of_jarn)
 
 
 @pytest.mark.parametrize("dataset", ["digits", "cifar10"])
@@ -923,9 +929,19 @@ def test_an_interrupted_overfitting_goes_on_where_it_was(played, tmp_path):
     assert len(json.loads((tmp_path / "overfitting.json").read_text())["cells"]) == 5
 
 
-def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training):
-    with pytest.raises(ValueError, match="fgsm_at, jarn_at, pgd_at. Received: trades") as error:
-        reproduction.reproduce(make(tmp_path / "out", "overfitting", rows=("fgsm_at", "trades")))
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("overfitting", "fgsm_at, jarn_at, pgd_at"),
+        ("levers", "uniform_noise, jarn"),
+        ("tradeoff", "uniform_noise, jarn, fgsm_at, pgd_at, trades, jarn_at, jarn_pgd_at"),
+        ("authors", "jarn"),
+    ],
+)
+def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training, name, known):
+    rows = (known.split(", ")[0], "standard")
+    with pytest.raises(ValueError, match=f"some of {known}. Received: standard.$") as error:
+        reproduction.reproduce(make(tmp_path / "out", name, rows=rows))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -953,32 +969,17 @@ def test_overfitting_of_trained_digits(tmp_path, digits, rows):
 # Clean accuracy against robust accuracy
 
 
-@pytest.mark.parametrize(
-    ("row", "changes", "passes"),
-    [  # forward passes of the classifier, 3 of them a plain step
-        ("standard", {}, 3),
-        ("uniform_noise", {}, 3),
-        ("fgsm_at", {}, 5),
-        ("pgd_at", {"attack_steps": 7}, 17),
-        ("pgd_at", {"attack_steps": 3}, 9),
-    ],
-)
-def test_what_adversarial_training_costs(tmp_path, row, changes, passes):
-    run = make(tmp_path, dataset="cifar10").config(row, 0, **changes)
-    assert 3 * tradeoff.cost(run) == pytest.approx(passes)
-
-
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_points_train_what_they_are_called_for_the_same_cost(tmp_path, dataset):
     options = {"preset": "recommended", "rows": None, "scale": "small"}
     setting = make(tmp_path, "tradeoff", dataset=dataset, **options)
-    parts, costs = {}, []
+    parts, epochs = {}, {}
     for name, strength in tradeoff._points(setting):
         changes = tradeoff.changes(setting, name, strength)
         run = setting.config(tradeoff.SWEEPS[name].row, 0, **changes)
         assert getattr(run, tradeoff.SWEEPS[name].strength) == strength
         parts[name] = run.parts
-        costs.append(run.epochs * tradeoff.cost(run))
+        epochs[name] = run.epochs
     assert parts == {
         "noise": ("uniform_noise", "none"),
         "double backprop": ("uniform_noise", "double_backprop"),
@@ -991,7 +992,12 @@ def test_points_train_what_they_are_called_for_the_same_cost(tmp_path, dataset):
         "JARN on FGSM": ("fgsm", "jarn"),
         "JARN on PGD": ("pgd", "jarn"),
     }
-    assert max(costs) < 1.5 * min(costs)  # whole epochs
+    assert epochs["noise"] == 12
+    # Two passes more than a plain step's three, and six more.
+    assert 12 / (5 / 3) - 1 < epochs["FGSM-AT"] < 12
+    assert 12 / 3 <= epochs["PGD-AT"] < epochs["FGSM-AT"]
+    assert epochs["TRADES"] < epochs["PGD-AT"]
+    assert epochs["JARN on PGD"] < epochs["JARN on FGSM"] < epochs["FGSM-AT"]
 
 
 @pytest.fixture
@@ -1038,6 +1044,27 @@ def test_a_tradeoff_takes_the_recommended_settings_unless_told(tmp_path):
     assert reproduction.make_setting("tradeoff", tmp_path, preset="paper").preset == "paper"
 
 
+def test_cpu_minutes_are_those_of_unbroken_training(tmp_path, monkeypatch):
+    """None after an interruption within it; of a finished run what it took the first time."""
+    now, run = [0.0], presets.preset()
+
+    def train(config, workdir, attacks):
+        checkpoints = Workdir(workdir).checkpoints
+        now[0] += 1 if checkpoints.exists() else 90
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        if workdir.name == "interrupted" and now[0] < 100:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", train)
+    clock = types.SimpleNamespace(process_time=lambda: now[0])
+    monkeypatch.setattr(models, "time", clock)
+    with pytest.raises(KeyboardInterrupt):
+        models.timed(run, tmp_path / "interrupted")
+    assert models.timed(run, tmp_path / "whole") == 1.5
+    assert models.timed(run, tmp_path / "whole") == 1.5
+    assert models.timed(run, tmp_path / "interrupted") is None
+
+
 @pytest.mark.slow
 def test_a_tradeoff_of_trained_digits(tmp_path):
     """At smoke scale; a second call trains nothing and says the same."""
@@ -1072,15 +1099,9 @@ def test_every_lever_has_an_effect_and_no_two_are_one(tmp_path, row):
     assert len(set(map(repr, runs.values()))) == len(runs) == {"uniform_noise": 4, "jarn": 22}[row]
 
 
-def test_a_row_without_levers_is_refused(tmp_path, no_training):
-    with pytest.raises(ValueError, match="uniform_noise, jarn. Received: trades") as error:
-        reproduction.reproduce(make(tmp_path, "levers", rows=("trades",)))
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.slow
-def test_levers_of_trained_digits(tmp_path, monkeypatch):
-    """At smoke scale; the share told from images is the last one in `history.csv`."""
+def test_levers_of_trained_digits(tmp_path, monkeypatch, digits):
+    """At smoke scale, on validation images; the share told from images is of the last epoch."""
     monkeypatch.setitem(levers._VARIANTS, "jarn", {"minimax": {"gan_loss": "minimax"}})
     monkeypatch.setitem(levers._VARIANTS, "uniform_noise", {"as it is": {}})
     reproduction.reproduce(make(tmp_path, "levers", preset="recommended", rows=None))
@@ -1091,6 +1112,11 @@ def test_levers_of_trained_digits(tmp_path, monkeypatch):
     told = 100 * float(epoch["discriminator_adapted_accuracy"])
     assert found["jarn, minimax", "J' told from images"] == pytest.approx(told)
     assert ("uniform_noise, as it is", "J' told from images") not in found
+    model = keras.models.load_model(folder / "classifier.keras")
+    shown = digits.validation.first(32)
+    expected = evaluation.jacobian_image_correlation(model, shown.floats, shown.labels, "logit")
+    correlation = found["jarn, minimax", "correlation of J with the image"]
+    assert correlation == pytest.approx(expected, abs=1e-5)
     for row in ("jarn, minimax", "uniform_noise, as it is"):
         robust = [found[row, f"eps {r:g}"] for r in (0.1, 0.2, 0.3)]
         assert [found[row, "clean"], *robust] == sorted([found[row, "clean"], *robust])[::-1]
@@ -1125,6 +1151,18 @@ def test_the_authors_pipeline_with_every_seed_and_open_choices_with_three(
     assert means(tmp_path, "authors")["jarn, preset", "AutoAttack"] == 25.0
     assert text.count("(paper ") == 4
     assert_picture(tmp_path / "authors.png")
+
+
+@pytest.mark.parametrize("scale", reproduction.SCALES)
+def test_lengths_are_relative_to_the_scale_s_own(tmp_path, scale):
+    setting = make(tmp_path, "authors", preset="authors", dataset="mnist", scale=scale, rows=None)
+    runs = {name: setting.config("jarn", 0, **c) for name, c in authors.choices(setting).items()}
+    assert len({repr(run) for run in runs.values()}) == len(runs)
+    whole = runs["preset"].epochs
+    assert runs["half as long"].epochs == whole / 2
+    assert runs["twice as long"].epochs == 2 * whole
+    others = {run.epochs for name, run in runs.items() if "long" not in name}
+    assert others == {whole}
 
 
 def evaluation_of_32(setting, workdir, epsilon=None):

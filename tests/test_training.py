@@ -173,6 +173,20 @@ def test_a_finished_run_is_not_trained_again(tiny_config, run_dir, capsys, monke
     assert rows == json.loads(before["evaluation.json"])["attacks"]
 
 
+def test_a_finished_run_of_other_networks_is_refused(tiny_config, run_dir, tmp_path, monkeypatch):
+    """As one made before a network was written otherwise."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(run_dir, workdir)
+    before = snapshot(workdir)
+    other = dataclasses.replace(tiny_config, discriminator_filters=(3,))
+    monkeypatch.setattr(Workdir, "refuse_other_config", lambda self, config: None)
+    monkeypatch.setattr(training, "_fit", lambda *args: pytest.fail("trained again"))
+    with pytest.raises(ValueError, match="finished run, but no checkpoint") as error:
+        training.train(other, workdir)
+    assert "\n" not in str(error.value)
+    assert snapshot(workdir) == before
+
+
 def test_another_configuration_is_refused(tiny_config, run_dir):
     before = snapshot(run_dir)
     other = dataclasses.replace(tiny_config, seed=7, adversarial_weight=2.0)

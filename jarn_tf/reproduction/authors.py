@@ -15,17 +15,14 @@ import matplotlib.figure
 
 from jarn_tf.evaluation import Attack, robustness
 from jarn_tf.reproduction import models
-from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
 from jarn_tf.runs.settings import Optimizer
 
-#: What neither paper nor code says of MNIST: name to what it changes in the preset.
-CHOICES: dict[str, dict[str, Any]] = {
-    "preset": {},
-    "half as long": {"epochs": 8},
-    "twice as long": {"epochs": 32},
+#: What neither paper nor code says of MNIST, beside the length.
+_CHOICES: dict[str, dict[str, Any]] = {
     "phase from 75 % on": {"jarn_start_fraction": 0.75},
     "phase from 50 % on": {"jarn_start_fraction": 0.5},
     "classifier Adam 1e-4": {"classifier_optimizer": Optimizer("adam", 1e-4)},
@@ -36,22 +33,39 @@ CHOICES: dict[str, dict[str, Any]] = {
     "discriminator 32-64": {"discriminator_filters": (32, 64)},
     "discriminator 128-256": {"discriminator_filters": (128, 256)},
 }
+_ROWS = ("jarn",)
 _SEEDS_OF_A_CHOICE = 3
 _AUTOATTACKED = 500
 _SHOWN = ("PGD-40", "worst", "AutoAttack")
 
 
+def choices(setting: Setting) -> dict[str, dict[str, Any]]:
+    """Name of the preset and of each open choice to what it changes in the preset."""
+    epochs = setting.config("jarn", 0).epochs
+    return {
+        "preset": {},
+        "half as long": {"epochs": max(1, epochs // 2)},
+        "twice as long": {"epochs": 2 * epochs},
+    } | _CHOICES
+
+
 def cells(setting: Setting) -> list[Cell]:
-    """One cell a row and seed for the preset itself, one for each choice with the first seeds."""
+    """One cell a row and seed for the preset itself, one for each choice with the first seeds.
+
+    Raises:
+        ValueError: A row other than JARN's.
+    """
+    for row in setting.rows:
+        refuse_other_row(row, _ROWS)
     return [
         Cell(
             f"{row}, {name}, seed {seed}",
             seed,
-            changes.get("epochs", 16),
+            setting.config(row, seed, **changes).epochs,
             functools.partial(_cell, setting, row, name, changes, seed),
         )
         for row in setting.rows
-        for name, changes in CHOICES.items()
+        for name, changes in choices(setting).items()
         for seed in (setting.seeds[:_SEEDS_OF_A_CHOICE] if changes else setting.seeds)
     ]
 
@@ -109,7 +123,7 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
 AUTHORS = Experiment(
     "The authors' pipeline over seeds and open choices: accuracy (%)",
     "mnist",
-    ("jarn",),
+    _ROWS,
     cells,
     published,
     draw,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
@@ -12,6 +12,12 @@ from jarn_tf.reproduction.setting import Setting
 
 def no_number(setting: Setting, row: str, column: str) -> None:
     """What the paper prints beside Figures 3 and 4, and of AutoAttack: no number."""
+
+
+def refuse_other_row(row: str, rows: Iterable[str]) -> None:
+    """Raises ValueError unless `row` is one of `rows`, those that an experiment has cells of."""
+    if row not in rows:
+        raise ValueError(f"rows must be some of {', '.join(rows)}. Received: {row}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,17 +7,17 @@ backpropagation. Figures are of validation images, as settings are chosen by the
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from jarn_tf.evaluation import jacobian_image_correlation
 from jarn_tf.reproduction import models
-from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
-from jarn_tf.runs import evaluating, training
+from jarn_tf.runs import evaluating
 from jarn_tf.runs.settings import Optimizer
 from jarn_tf.runs.workdir import Workdir
 
@@ -78,8 +78,7 @@ def variants(setting: Setting, row: str) -> Mapping[str, dict[str, Any]]:
     Raises:
         ValueError: A row that has no variants.
     """
-    if row not in _VARIANTS:
-        raise ValueError(f"rows must be some of {', '.join(_VARIANTS)}. Received: {row}.")
+    refuse_other_row(row, _VARIANTS)
     size = _SMOKE if setting.scale == "smoke" else _SHORT
     found = {name: size | changes for name, changes in _VARIANTS[row].items()}
     return {name: changes | {"robust_every": changes["epochs"]} for name, changes in found.items()}
@@ -106,10 +105,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 def _cell(setting: Setting, row: str, name: str, changes: dict[str, Any], seed: int) -> dict:
     workdir = models.workdir(setting, row, seed, changes)
-    # What an interrupted run has taken before is not known.
-    from_the_start, started = not workdir.exists(), time.process_time()
-    found = training.train(setting.config(row, seed, **changes), workdir, [])
-    minutes = (time.process_time() - started) / 60
+    minutes = models.timed(setting.config(row, seed, **changes), workdir)
     classifier = evaluating.finished_run(workdir).classifier
     validation = models.dataset(setting).validation.first(_IMAGES)
     right = classifier.predict(validation.floats, verbose=0).argmax(axis=1) == validation.labels
@@ -118,9 +114,10 @@ def _cell(setting: Setting, row: str, name: str, changes: dict[str, Any], seed: 
     columns |= models.withstood(setting, classifier, validation)
     if "discriminator_adapted_accuracy" in history:
         columns["J' told from images"] = 100 * history["discriminator_adapted_accuracy"]
-    correlation = found["saliency"]["jacobian_image_correlation"]["logit"]
-    columns["correlation of J with the image"] = correlation
-    columns["CPU minutes"] = minutes if from_the_start else None
+    correlation = jacobian_image_correlation(
+        classifier, validation.floats, validation.labels, of="logit"
+    )
+    columns |= {"correlation of J with the image": correlation, "CPU minutes": minutes}
     return {"values": {f"{row}, {name}": columns}}
 
 

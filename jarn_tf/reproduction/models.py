@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,11 @@ import keras
 
 from jarn_tf import data
 from jarn_tf.evaluation import Attack, robustness
+from jarn_tf.files import write_json
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import COST, ROWS, Setting
 from jarn_tf.runs import evaluating, evaluations, training
+from jarn_tf.runs.config import Config
 from jarn_tf.runs.workdir import Workdir
 
 #: Dataset to (column, attack): what the paper's table on it shows, then the strongest of them on
@@ -63,6 +67,21 @@ def attacks(setting: Setting, epsilon: float | None = None) -> dict[str, Attack]
     """Column to attack of the paper's table on the dataset; at the paper's radius unless told."""
     radius = setting.epsilon if epsilon is None else epsilon
     return {column: Attack(name, radius) for column, name in _ATTACKS[setting.dataset]}
+
+
+def timed(config: Config, folder: pathlib.Path) -> float | None:
+    """Trains a run, or goes on with it; the CPU minutes that its training took.
+
+    They are kept in the folder, for a cell that is interrupted after its training. None where the
+    training itself was interrupted, as nothing says what it took before.
+    """
+    kept = folder / "cpu_minutes.json"
+    unbroken = not Workdir(folder).checkpoints.exists()
+    started = time.process_time()
+    training.train(config, folder, [])
+    if unbroken:
+        write_json(kept, (time.process_time() - started) / 60)
+    return json.loads(kept.read_text()) if kept.exists() else None
 
 
 def withstood(setting: Setting, classifier: keras.Model, split: data.Split) -> dict[str, float]:

@@ -17,7 +17,7 @@ import matplotlib.figure
 import numpy as np
 
 from jarn_tf.reproduction import models
-from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 from jarn_tf.runs.config import declarations
@@ -54,8 +54,7 @@ def variants(setting: Setting, row: str, radius: float) -> dict[str, dict[str, A
     Raises:
         ValueError: A row that has no variants.
     """
-    if row not in _STYLES:
-        raise ValueError(f"rows must be some of {', '.join(_STYLES)}. Received: {row}.")
+    refuse_other_row(row, _STYLES)
     if row == "fgsm_at":
         found = _of_fgsm(radius)
     elif row == "jarn_at":

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import pathlib
 import statistics
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +19,9 @@ import numpy as np
 
 from jarn_tf.evaluation import Attack, masking_verdict, robustness
 from jarn_tf.reproduction import models, results
-from jarn_tf.reproduction.experiment import Experiment
+from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
-from jarn_tf.runs import training
-from jarn_tf.runs.config import Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,25 +67,36 @@ SWEEPS = {
     ),
 }
 
+_ROWS = tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values()))
+
+#: CPU time of a step on digits and on natural images beside one of noise, averaged over JARN's
+#: schedule; measured on 2 cores with the networks of `recommended`, to a tenth or so.
+COSTS = {
+    "noise": (1.0, 1.0),
+    "double backprop": (1.6, 2.3),
+    "L1": (1.5, 2.1),
+    "Frobenius": (1.7, 2.1),
+    "JARN": (2.2, 2.1),
+    "FGSM-AT": (1.2, 1.7),
+    "PGD-AT": (2.1, 2.8),
+    "TRADES": (2.7, 3.9),
+    "JARN on FGSM": (1.6, 2.7),
+    "JARN on PGD": (2.3, 3.8),
+}
 #: Epochs of plain training that every point costs.
 _BUDGET = {"mnist": 12, "digits": 100, "svhn": 12, "cifar10": 12}
 _SMOKE_BUDGET = 2
 _IMAGES = 500
 
 
-def cost(config: Config) -> float:
-    """What a step costs beside a plain one, from forward passes; JARN's and penalties' measured."""
-    regularizer = {"none": 0.0, "jarn": 1.6 * (1 - config.jarn_start_fraction)}
-    attack = {"fgsm": 2 / 3, "pgd": 2 * config.attack_steps / 3}
-    attack["pgd_kl"] = attack["pgd"] + 1 / 3  # the predictions that it starts from
-    return 1.0 + attack.get(config.perturbation, 0.0) + regularizer.get(config.regularizer, 1.2)
+def _on_digits(setting: Setting) -> bool:
+    return setting.dataset in ("digits", "mnist")
 
 
 def _points(setting: Setting) -> Iterator[tuple[str, float]]:
     for name, sweep in SWEEPS.items():
         if sweep.row in setting.rows:
-            digits = setting.dataset in ("digits", "mnist")
-            for strength in sweep.digits if digits else sweep.natural:
+            for strength in sweep.digits if _on_digits(setting) else sweep.natural:
                 yield name, strength
 
 
@@ -97,7 +105,7 @@ def changes(setting: Setting, name: str, strength: float) -> dict[str, Any]:
     sweep = SWEEPS[name]
     changed = sweep.changes | {sweep.strength: strength}
     budget = _SMOKE_BUDGET if setting.scale == "smoke" else _BUDGET[setting.dataset]
-    epochs = max(1, round(budget / cost(setting.config(sweep.row, 0, **changed))))
+    epochs = max(1, round(budget / COSTS[name][not _on_digits(setting)]))
     return changed | {"epochs": epochs, "robust_every": epochs}
 
 
@@ -105,7 +113,12 @@ def cells(setting: Setting) -> list[Cell]:
     """One cell a defense and strength with the first seed, then two kinds a defense.
 
     Of the strength that was chosen one cell is the verdict, and one each other seed.
+
+    Raises:
+        ValueError: A row that no sweep is made of.
     """
+    for row in setting.rows:
+        refuse_other_row(row, _ROWS)
     first = setting.seeds[0]
     points = list(_points(setting))
     names = dict.fromkeys(name for name, _ in points)
@@ -164,10 +177,7 @@ def _again(setting: Setting, name: str, seed: int) -> dict:
 def _point(setting: Setting, name: str, strength: float, seed: int) -> dict:
     sweep, changed = SWEEPS[name], changes(setting, name, strength)
     workdir = models.workdir(setting, sweep.row, seed, changed)
-    # What an interrupted run has taken before is not known.
-    from_the_start, started = not workdir.exists(), time.process_time()
-    training.train(setting.config(sweep.row, seed, **changed), workdir, [])
-    minutes = (time.process_time() - started) / 60
+    minutes = models.timed(setting.config(sweep.row, seed, **changed), workdir)
     classifier = models.classifier(workdir)
     dataset = models.dataset(setting)
     test, validation = dataset.test.first(_IMAGES), dataset.validation.first(_IMAGES)
@@ -184,7 +194,7 @@ def _point(setting: Setting, name: str, strength: float, seed: int) -> dict:
     return {
         "values": {
             label: {column: 100 * accuracy for column, accuracy in columns.items()}
-            | {"CPU minutes": minutes if from_the_start else None}
+            | {"CPU minutes": minutes}
         },
         "defense": name,
         "strength": strength,
@@ -237,7 +247,7 @@ def _draw_curve(axis, setting: Setting, found: dict, name: str, column: str, col
 TRADEOFF = Experiment(
     "Clean accuracy against accuracy under AutoAttack (%), over the strength of each defense",
     "mnist",
-    tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values())),
+    _ROWS,
     cells,
     draw=draw,
     preset="recommended",

@@ -51,8 +51,9 @@ def train(
         the first.
 
     Raises:
-        ValueError: The folder holds another configuration, the batch is larger than the dataset,
-            or training failed (not a finite loss).
+        ValueError: The folder holds another configuration or a finished run whose checkpoints
+            cannot be read, the batch is larger than the dataset, or training failed (not a finite
+            loss).
         FileNotFoundError: The dataset is not there and cannot be fetched.
         OSError: The folder cannot be written.
     """
@@ -74,6 +75,12 @@ def train(
     mine.write_config(config)
     checkpoint = tf.train.Checkpoint(model=model)
     epoch = run.restore_newest(checkpoint)
+    if not epoch and run.classifier.exists():
+        raise ValueError(
+            f"{run.path} holds a finished run, but no checkpoint that this version can read, and "
+            "training it again would leave the classifier of the one and the evaluation of the "
+            "other. Name another --workdir, or evaluate it by launch.evaluate."
+        )
     if epoch == config.epochs:
         print(f"{run.path} is finished: {epoch} of {epoch} epochs are trained.")
     else:
