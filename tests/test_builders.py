@@ -102,7 +102,7 @@ def test_every_regularizer_has_its_class(regularizer, kind, options):
 
 
 def test_the_wide_resnet_is_as_wide_and_deep_as_told():
-    c = preset("cifar10", "standard", wide_resnet_units=2, wide_resnet_width=3)
+    c = preset("cifar10", "standard", "paper", wide_resnet_units=2, wide_resnet_width=3)
     classifier = builders.build_model(c, (32, 32, 3), 10, total_steps=10).classifier
     convolutions = [w for w in classifier.trainable_weights if w.shape.rank == 4]
     assert len(convolutions) == 1 + 3 * 2 * 2
