@@ -1,7 +1,8 @@
 """Beyond the paper: what each option of JARN does on natural images, one changed at a time.
 
 All of a seed train on the same images for as many epochs, beside double backpropagation, noise,
-and noise for twice as many, which costs about as much. Figures are of validation images, as settings are chosen by them.
+and noise for twice as many, which costs about as much. Figures are of validation images, as
+settings are chosen by them.
 """
 
 from __future__ import annotations
