@@ -157,7 +157,7 @@ def chosen(setting: Setting, found: dict[str, Any], name: str) -> float:
 def _judged(setting: Setting, name: str, seed: int) -> dict:
     """The masking verdict on the strength that was chosen; its accuracies are there already."""
     strength = chosen(setting, results.read(setting)["cells"], name)
-    workdir = models.workdir(setting, SWEEPS[name].row, seed, changes(setting, name, strength))
+    workdir, _ = _trained(setting, name, strength, seed)
     test = models.dataset(setting).test.first(_IMAGES)
     verdict = masking_verdict(
         models.classifier(workdir),
@@ -174,10 +174,18 @@ def _again(setting: Setting, name: str, seed: int) -> dict:
     return _point(setting, name, chosen(setting, results.read(setting)["cells"], name), seed)
 
 
+def _trained(
+    setting: Setting, name: str, strength: float, seed: int
+) -> tuple[pathlib.Path, float | None]:
+    """The folder of a point's run, which is trained where it is not there; its CPU minutes."""
+    row, changed = SWEEPS[name].row, changes(setting, name, strength)
+    workdir = models.workdir(setting, row, seed, changed)
+    return workdir, models.timed(setting.config(row, seed, **changed), workdir)
+
+
 def _point(setting: Setting, name: str, strength: float, seed: int) -> dict:
-    sweep, changed = SWEEPS[name], changes(setting, name, strength)
-    workdir = models.workdir(setting, sweep.row, seed, changed)
-    minutes = models.timed(setting.config(sweep.row, seed, **changed), workdir)
+    sweep = SWEEPS[name]
+    workdir, minutes = _trained(setting, name, strength, seed)
     classifier = models.classifier(workdir)
     dataset = models.dataset(setting)
     test, validation = dataset.test.first(_IMAGES), dataset.validation.first(_IMAGES)
