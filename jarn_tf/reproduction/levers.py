@@ -44,6 +44,13 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "as recommended": {},
         "J of the loss": {"jacobian_of": "loss"},
         "J of the margin": {"jacobian_of": "margin"},
+        "J of the margin, weight 0.1": {"jacobian_of": "margin", "adversarial_weight": 0.1},
+        "J of the margin, all images noisy": {"jacobian_of": "margin", "noise_fraction": 1.0},
+        "J of the margin, every 4th step, twice the epochs": {
+            "jacobian_of": "margin",
+            "regularization_interval": 4,
+            "epochs": 6,
+        },
         "minimax": {"gan_loss": "minimax"},
         "weight 0.5": {"adversarial_weight": 0.5},
         "weight 5": {"adversarial_weight": 5.0},
