@@ -63,6 +63,7 @@ def cells(setting: Setting) -> list[Cell]:
             seed,
             setting.config(row, seed, **changes).epochs,
             functools.partial(_cell, setting, row, name, changes, seed),
+            setting.config(row, seed, **changes),
         )
         for row in setting.rows
         for name, changes in choices(setting).items()

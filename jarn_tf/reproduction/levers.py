@@ -105,6 +105,7 @@ def cells(setting: Setting) -> list[Cell]:
             seed,
             1.0,
             functools.partial(_cell, setting, row, name, changes, seed),
+            setting.config(row, seed, **changes),
         )
         for seed in setting.seeds
         for row in setting.rows

@@ -126,6 +126,7 @@ def cells(setting: Setting) -> list[Cell]:
             seed,
             models.training_cost(setting, row, seed, **changes),
             functools.partial(_cell, setting, row, variant, radius, changes, seed),
+            setting.config(row, seed, **changes),
         )
         for seed in setting.seeds
         for radius in _RADII[setting.dataset]

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jarn_tf.files import write_atomically, write_json
-from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting
+from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting, digest_of_run
+from jarn_tf.runs.config import Config
 from jarn_tf.runs.workdir import refuse_unwritable, versions
 
 
@@ -31,12 +32,18 @@ class Cell:
         cost: How long it takes beside the other cells, in any unit; for the time estimate.
         compute: The work. Returns `values`, row label to column label to number, and whatever else
             a figure is drawn from; JSON values.
+        run: The training behind it, where the name alone does not say which.
     """
 
     name: str
     seed: int
     cost: float
     compute: Callable[[], dict[str, Any]]
+    run: Config | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """What stands beside its result, by which it is known again."""
+        return {"seed": self.seed} | ({"run": digest_of_run(self.run)} if self.run else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +69,13 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
         ValueError: The file cannot be read or is of another configuration; it is left as it is.
     """
     content = read(setting)
+    for cell in cells:
+        there = content["cells"].get(cell.name, {})
+        if there.get("run") not in (None, cell.kept().get("run")):
+            raise ValueError(
+                f"{_path(setting)} holds {cell.name} of another configuration. "
+                "Name another --output."
+            )
     missing = [cell for cell in cells if cell.name not in content["cells"]]
     done = len(cells) - len(missing)
     if done:
@@ -75,7 +89,7 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
         result = cell.compute()
         seconds = time.perf_counter() - started
         spent, finished = spent + seconds, finished + cell.cost
-        content["cells"][cell.name] = {"seed": cell.seed, "seconds": round(seconds, 1)} | result
+        content["cells"][cell.name] = cell.kept() | {"seconds": round(seconds, 1)} | result
         content["date"] = datetime.date.today().isoformat()
         write_json(_path(setting), content)
     return content

@@ -115,14 +115,13 @@ class Setting:
         Each row's settings stand by themselves, so that a new row leaves the file as it is.
         """
         names = ("experiment", "dataset", "scale", "preset")
-        runs = {row: json.dumps(_training(self.config(row, 0))) for row in ROWS}
         return (
             {name: getattr(self, name) for name in names}
             | {
                 "substitute": self.substitute
                 and _digest(pathlib.Path(self.substitute).read_bytes())
             }
-            | {f"{SETTINGS_OF}{row}": _digest(run.encode()) for row, run in runs.items()}
+            | {f"{SETTINGS_OF}{row}": digest_of_run(self.config(row, 0)) for row in ROWS}
         )
 
     @property
@@ -148,10 +147,11 @@ class Setting:
         )
 
 
-def _training(run: Config) -> dict[str, Any]:
-    """The settings that the trained weights depend on."""
+def digest_of_run(run: Config) -> str:
+    """Of the settings that the trained weights depend on."""
     settings = run.as_dict() | {"data_dir": None}
-    return {name: value for name, value in settings.items() if name not in WATCHING}
+    training = {name: value for name, value in settings.items() if name not in WATCHING}
+    return _digest(json.dumps(training).encode())
 
 
 def _digest(content: bytes) -> str:

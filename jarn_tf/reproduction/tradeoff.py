@@ -128,6 +128,7 @@ def cells(setting: Setting) -> list[Cell]:
             first,
             1.0,
             functools.partial(_point, setting, name, strength, first),
+            setting.config(SWEEPS[name].row, first, **changes(setting, name, strength)),
         )
         for name, strength in points
     ] + [
