@@ -67,6 +67,7 @@ class CatastrophicOverfittingWarning(OneWarning):
             f"FGSM leaves {fgsm:.1%} right of {clean:.1%} validation images, "
             f"{attacked.attack.name} {under_pgd:.1%}: catastrophic overfitting to a single step. "
             "Train with several steps (perturbation=pgd, attack_steps), start the step at random "
-            "(attack_random_start), lower epsilon or raise epsilon_warmup_fraction; "
+            "(attack_random_start) or in more noise (perturbation=n_fgsm), add "
+            "regularizer=gradient_alignment, lower epsilon or raise epsilon_warmup_fraction; "
             "keep_best_robust keeps the best epoch."
         )
