@@ -5,7 +5,10 @@ Nearly all the time of the tests goes into tracing and compiling, so that is kep
 
 import fcntl
 import gc
+import json
 import os
+import types
+import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
@@ -26,6 +29,8 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 gc.disable()  # traces are millions of objects: they are looked through once a file, see below
 
 from jarn_tf import data  # noqa: E402
+from jarn_tf.reproduction import models  # noqa: E402
+from jarn_tf.runs import training  # noqa: E402
 from jarn_tf.runs.config import declarations  # noqa: E402
 from jarn_tf.runs.presets import preset  # noqa: E402
 
@@ -119,3 +124,37 @@ def once(tmp_path_factory, name, *command, folder_flag):
             done = commands.launch(*command, f"--{folder_flag}={place / 'made'}")
             (place / "stdout").write_text(done.stdout)
     return place / "made"
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *args: pytest.fail("trained"))
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """Training that takes no time and ends with made-up accuracies: config to name to share."""
+    found = {}
+
+    def train(run, workdir, list_of_attacks):
+        rng = np.random.default_rng(zlib.crc32(repr(run).encode()))
+        rows = [attack.row() for attack in list_of_attacks]
+        rows += [{"name": "clean"}, {"name": "worst_case"}]
+        for row in rows:
+            row |= {"accuracy": rng.random(), "seconds": 1.0}
+        found[run] = {row["name"]: row["accuracy"] for row in rows}
+        workdir.mkdir(parents=True)
+        (workdir / "config.json").write_text(json.dumps({"config": run.as_dict()}))
+        evaluated = {
+            "examples": 32, "attacks": rows, "collapsed_to_class": None, "saliency": {},
+        }  # fmt: skip
+        (workdir / "evaluation.json").write_text(json.dumps(evaluated))
+        (workdir / "history.csv").write_text(
+            "epoch,val_robust_accuracy\n"
+            + "".join(f"{epoch},{rng.random()}\n" for epoch in range(run.epochs))
+        )
+
+    monkeypatch.setattr(training, "train", train)
+    no_images = types.SimpleNamespace(test=range(32), classes=10)
+    monkeypatch.setattr(models, "dataset", lambda setting: no_images)
+    return found
