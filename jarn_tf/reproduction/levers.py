@@ -36,6 +36,7 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "uniform_noise": {
         "as many epochs": {},
         "twice the epochs": {"epochs": 6},
+        "double backprop 0.01": {"regularizer": "double_backprop", "penalty_weight": 0.01},
         "double backprop 0.03": {"regularizer": "double_backprop", "penalty_weight": 0.03},
         "double backprop 0.1": {"regularizer": "double_backprop", "penalty_weight": 0.1},
         "double backprop 0.3": {"regularizer": "double_backprop", "penalty_weight": 0.3},
@@ -45,6 +46,8 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "J of the loss": {"jacobian_of": "loss"},
         "J of the margin": {"jacobian_of": "margin"},
         "J of the margin, weight 0.1": {"jacobian_of": "margin", "adversarial_weight": 0.1},
+        "J of the margin, weight 0.2": {"jacobian_of": "margin", "adversarial_weight": 0.2},
+        "J of the margin, weight 0.5": {"jacobian_of": "margin", "adversarial_weight": 0.5},
         "J of the margin, all images noisy": {"jacobian_of": "margin", "noise_fraction": 1.0},
         "J of the margin, every 4th step, twice the epochs": {
             "jacobian_of": "margin",
@@ -66,9 +69,7 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "adaptor trainable": {"adaptor_trainable": True},
         "adaptor gain 10": {"adaptor_gain": 10.0},
         "adaptor gain 30": {"adaptor_gain": 30.0},
-        "adaptor gain 100": {"adaptor_gain": 100.0},
         "adaptor gain 30, weight 0.02": {"adaptor_gain": 30.0, "adversarial_weight": 0.02},
-        "adaptor gain 30, J of the margin": {"adaptor_gain": 30.0, "jacobian_of": "margin"},
         "each image standardised": {"normalization": "image"},
         "ReLU": {"activation": "relu"},
         "every 4th step": {"regularization_interval": 4},
