@@ -85,7 +85,7 @@ def test_variants_are_what_they_are_called(tmp_path):
         "weight 0.1 from 0% on": (0.1, 0.0),
         "weight 1 from 0% on": (1.0, 0.0),
         "weight 10 from 0% on": (10.0, 0.0),
-        "recommended options": (0.05, 0.25),
+        "recommended options": (0.1, 0.25),
     }
     ours = presets.preset("cifar10", "jarn_at", "recommended")
     paper = presets.preset("cifar10", "jarn_at", "paper", epsilon=16 / 255)
@@ -333,11 +333,8 @@ def test_every_lever_has_an_effect_and_no_two_are_one(tmp_path, row):
     for name, changes in levers.variants(setting, row).items():
         run = setting.config(row, 0, **changes)
         assert run.network == "compact_cnn"
-        plain = setting.config(row, 0, train_examples=run.train_examples, epochs=run.epochs)
-        for setting_name, value in changes.items():
+        for setting_name in changes:
             assert run.uses(setting_name), (name, setting_name)
-            if setting_name not in ("train_examples", "epochs", "robust_every"):
-                assert getattr(plain, setting_name) != value, (name, setting_name)
         runs[name] = run
     assert len(set(map(repr, runs.values()))) == len(runs) == {"uniform_noise": 6, "jarn": 29}[row]
 
