@@ -40,6 +40,11 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "twice the epochs": {"epochs": 6},
         "double backprop 0.01": {"regularizer": "double_backprop", "penalty_weight": 0.01},
         "double backprop 0.03": {"regularizer": "double_backprop", "penalty_weight": 0.03},
+        "double backprop 0.03, twice the epochs": {
+            "regularizer": "double_backprop",
+            "penalty_weight": 0.03,
+            "epochs": 6,
+        },
         "double backprop 0.1": {"regularizer": "double_backprop", "penalty_weight": 0.1},
         "double backprop 0.3": {"regularizer": "double_backprop", "penalty_weight": 0.3},
     },
@@ -53,6 +58,12 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "J of the margin, all images noisy": {"jacobian_of": "margin", "noise_fraction": 1.0},
         "J of the margin, every 4th step, twice the epochs": {
             "jacobian_of": "margin",
+            "regularization_interval": 4,
+            "epochs": 6,
+        },
+        "J of the margin, weight 0.1, every 4th step, twice the epochs": {
+            "jacobian_of": "margin",
+            "adversarial_weight": 0.1,
             "regularization_interval": 4,
             "epochs": 6,
         },
