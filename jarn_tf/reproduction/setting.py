@@ -150,7 +150,9 @@ class Setting:
 def digest_of_run(run: Config) -> str:
     """Of the settings that the trained weights depend on."""
     settings = run.as_dict() | {"data_dir": None}
-    training = {name: value for name, value in settings.items() if name not in WATCHING}
+    training = {
+        n: v for n, v in settings.items() if n not in WATCHING and run.uses(n.split(".")[0])
+    }
     return _digest(json.dumps(training).encode())
 
 

@@ -117,6 +117,11 @@ _WITH_JARN: Values = {
     "discriminator_filters": ((16, 32), _VALIDATED),
     "jarn_start_fraction": (0.75, _VALIDATED),
 }
+_ALONE: Values = {
+    "adversarial_weight": (0.1, _VALIDATED),
+    "discriminator_interval": (1, _VALIDATED),
+    "discriminator_optimizer": (Optimizer("adam", 2e-3), _VALIDATED),
+}
 _BEST = (
     "python -m launch.reproduce --experiment=autoattack --scale=full --preset=recommended --seeds=0"
     " --output=reproduction_best --rows="
@@ -130,6 +135,7 @@ RECOMMENDED = Preset(
         "discriminator_filters": ((32, 64), _VALIDATED),
     },
     perturbations={
+        "uniform_noise": {"training_epsilon": (0.45, _VALIDATED)},
         "fgsm": _ADVERSARIAL
         | RANDOM_START
         | {"epochs": (48, "ours: as long as 24 with three steps of PGD")},
@@ -139,7 +145,7 @@ RECOMMENDED = Preset(
         "pgd_kl": TRADES_STEPS | _WARMUP,
     },
     regularizers=REGULARIZERS,
-    defenses={"jarn_at": _WITH_JARN, "jarn_pgd_at": _WITH_JARN},
+    defenses={"jarn": _ALONE, "jarn_at": _WITH_JARN, "jarn_pgd_at": _WITH_JARN},
     claims={
         "standard": _evaluated(
             "recommended", "standard", "clean 98.3, worst 18.3 / 0 / 0 at 0.1 / 0.2 / 0.3"
