@@ -27,7 +27,11 @@ _IMAGES = 500
 _SHORT: dict[str, Any] = {"train_examples": 20_000, "epochs": 3}
 _SMOKE: dict[str, Any] = {"epochs": 1}
 #: Where the search starts: what `recommended` of MNIST had then, on `recommended` of CIFAR-10.
-_START: dict[str, Any] = {"jacobian_of": "logit", "adversarial_weight": 0.05}
+_START: dict[str, Any] = {
+    "jacobian_of": "logit",
+    "adversarial_weight": 0.05,
+    "regularization_interval": 1,
+}
 _WEAK: dict[str, Any] = {
     "discriminator_filters": (8, 16),
     "discriminator_optimizer": Optimizer("adam", 1e-4),
