@@ -37,40 +37,39 @@ _WEAK: dict[str, Any] = {
     "discriminator_optimizer": Optimizer("adam", 1e-4),
 }
 
+_MARGIN: dict[str, Any] = {"jacobian_of": "margin"}
+_LAZY: dict[str, Any] = {"regularization_interval": 4}
+_TWICE: dict[str, Any] = {"epochs": 2 * _SHORT["epochs"]}
+
+
+def _double_backprop(weight: float) -> dict[str, Any]:
+    return {"regularizer": "double_backprop", "penalty_weight": weight}
+
+
 #: Row to name of a variant to what it changes in the row's settings.
 _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "uniform_noise": {
         "as many epochs": {},
-        "twice the epochs": {"epochs": 6},
-        "double backprop 0.01": {"regularizer": "double_backprop", "penalty_weight": 0.01},
-        "double backprop 0.03": {"regularizer": "double_backprop", "penalty_weight": 0.03},
-        "double backprop 0.03, twice the epochs": {
-            "regularizer": "double_backprop",
-            "penalty_weight": 0.03,
-            "epochs": 6,
-        },
-        "double backprop 0.1": {"regularizer": "double_backprop", "penalty_weight": 0.1},
-        "double backprop 0.3": {"regularizer": "double_backprop", "penalty_weight": 0.3},
+        "twice the epochs": _TWICE,
+        "double backprop 0.01": _double_backprop(0.01),
+        "double backprop 0.03": _double_backprop(0.03),
+        "double backprop 0.03, twice the epochs": _double_backprop(0.03) | _TWICE,
+        "double backprop 0.1": _double_backprop(0.1),
+        "double backprop 0.3": _double_backprop(0.3),
     },
     "jarn": {
         "start": {},
         "J of the loss": {"jacobian_of": "loss"},
-        "J of the margin": {"jacobian_of": "margin"},
-        "J of the margin, weight 0.1": {"jacobian_of": "margin", "adversarial_weight": 0.1},
-        "J of the margin, weight 0.2": {"jacobian_of": "margin", "adversarial_weight": 0.2},
-        "J of the margin, weight 0.5": {"jacobian_of": "margin", "adversarial_weight": 0.5},
-        "J of the margin, all images noisy": {"jacobian_of": "margin", "noise_fraction": 1.0},
-        "J of the margin, every 4th step, twice the epochs": {
-            "jacobian_of": "margin",
-            "regularization_interval": 4,
-            "epochs": 6,
-        },
-        "J of the margin, weight 0.1, every 4th step, twice the epochs": {
-            "jacobian_of": "margin",
-            "adversarial_weight": 0.1,
-            "regularization_interval": 4,
-            "epochs": 6,
-        },
+        "J of the margin": _MARGIN,
+        "J of the margin, weight 0.1": _MARGIN | {"adversarial_weight": 0.1},
+        "J of the margin, weight 0.2": _MARGIN | {"adversarial_weight": 0.2},
+        "J of the margin, weight 0.5": _MARGIN | {"adversarial_weight": 0.5},
+        "J of the margin, all images noisy": _MARGIN | {"noise_fraction": 1.0},
+        "J of the margin, every 4th step, twice the epochs": _MARGIN | _LAZY | _TWICE,
+        "J of the margin, weight 0.1, every 4th step, twice the epochs": _MARGIN
+        | _LAZY
+        | _TWICE
+        | {"adversarial_weight": 0.1},
         "minimax": {"gan_loss": "minimax"},
         "weight 0.5": {"adversarial_weight": 0.5},
         "weight 5": {"adversarial_weight": 5.0},
@@ -89,7 +88,7 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "adaptor gain 30, weight 0.02": {"adaptor_gain": 30.0, "adversarial_weight": 0.02},
         "each image standardised": {"normalization": "image"},
         "ReLU": {"activation": "relu"},
-        "every 4th step": {"regularization_interval": 4},
+        "every 4th step": _LAZY,
         "penalty 0.03 on J of the loss": {"jacobian_of": "loss", "jacobian_penalty": 0.03},
         "game evened out": _WEAK
         | {
@@ -110,9 +109,9 @@ def variants(setting: Setting, row: str) -> Mapping[str, dict[str, Any]]:
         ValueError: A row that has no variants.
     """
     refuse_other_row(row, _VARIANTS)
-    size = dict(_SMOKE if setting.scale == "smoke" else _SHORT)
-    size |= _START if row == "jarn" else {}
-    found = {name: size | changes for name, changes in _VARIANTS[row].items()}
+    base = _SMOKE if setting.scale == "smoke" else _SHORT
+    base = base | (_START if row == "jarn" else {})
+    found = {name: base | changes for name, changes in _VARIANTS[row].items()}
     return {name: changes | {"robust_every": changes["epochs"]} for name, changes in found.items()}
 
 
