@@ -127,12 +127,6 @@ _BEST = (
     " --output=reproduction_best --rows="
 )
 
-_AUTOATTACKED = (
-    "python -m launch.train --dataset=mnist --workdir=RUN, then "
-    "python -m launch.evaluate --workdir=RUN --attacks=autoattack --epsilon=0.1,0.2,0.3 "
-    "--examples=1000"
-)
-
 RECOMMENDED = Preset(
     base=_PAPER
     | RECOMMENDED_OPTIONS
@@ -157,7 +151,9 @@ RECOMMENDED = Preset(
             "recommended", "standard", "clean 98.3, worst 18.3 / 0 / 0 at 0.1 / 0.2 / 0.3"
         ),
         "jarn": Claim(
-            _AUTOATTACKED,
+            "python -m launch.train --dataset=mnist --workdir=RUN, then "
+            "python -m launch.evaluate --workdir=RUN --attacks=autoattack --epsilon=0.1,0.2,0.3 "
+            "--examples=1000",
             "5 min",
             "clean 97.7, AutoAttack 86.9 / 49.7 / 0.1 at 0.1 / 0.2 / 0.3 (first 1,000 images)",
         ),
