@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -84,18 +84,25 @@ def timed(config: Config, folder: pathlib.Path) -> float | None:
     return json.loads(kept.read_text()) if kept.exists() else None
 
 
-def withstood(setting: Setting, classifier: keras.Model, split: data.Split) -> dict[str, float]:
-    """Label of each of `RADII` to the share of images, in %, that withstand PGD-20 on both losses.
+def withstood(
+    setting: Setting,
+    classifier: keras.Model,
+    split: data.Split,
+    attacks: Sequence[str] = ("pgd20_margin", "pgd20"),
+) -> dict[str, float]:
+    """`clean` and label of each of `RADII` to the share of images, in %, right under all attacks.
 
-    For choosing settings by validation images; AutoAttack has the last word.
+    The attacks unless told are for choosing settings by validation images; AutoAttack has the last
+    word.
     """
-    found = {}
-    for radius in RADII[setting.epsilon]:
-        both = [Attack(name, radius) for name in ("pgd20_margin", "pgd20")]
-        rows = robustness(classifier, split.floats, split.labels, both)
-        (worst,) = (row["accuracy"] for row in rows if row["name"] == "worst_case")
-        found[radius_label(setting, radius)] = 100 * worst
-    return found
+    listed = [Attack("clean", 0.0)]
+    listed += [Attack(name, radius) for radius in RADII[setting.epsilon] for name in attacks]
+    rows = robustness(classifier, split.floats, split.labels, listed)
+    worst = {row["epsilon"]: row["accuracy"] for row in rows}  # the worst case is the last of them
+    return {
+        radius_label(setting, radius) if radius else "clean": 100 * accuracy
+        for radius, accuracy in worst.items()
+    }
 
 
 def radius_label(setting: Setting, radius: float) -> str:
