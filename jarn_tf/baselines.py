@@ -49,7 +49,8 @@ class Penalized(Defense):
         """Logits [batch, classes] that L_cls is of, and the penalty [batch] of each image."""
         raise NotImplementedError
 
-    def _logits_and_penalty(self, clean, images, labels, batch):
+    def _logits_and_penalty(self, kind, clean, images, labels, batch):
+        del kind
         logits, penalties = self.penalties(clean, images, labels, batch)
         self.regularizer_metrics[0].update_state(penalties)
         return logits, self.penalty_weight * batch.mean(penalties)
@@ -59,8 +60,46 @@ class Penalized(Defense):
         return results | {metric.name: metric.result() for metric in self.regularizer_metrics}
 
 
+class JacobianPenalty(Penalized):
+    """A penalty on a Jacobian, which may rest on most steps.
+
+    Args:
+        classifier, penalty_weight, perturb, seed: As in `Penalized`.
+        regularization_interval: n: the penalty counts on steps 0, n, 2n, ... alone, n times as
+            much. The others cost as much as plain training. StyleGAN2's lazy regularisation
+            (Karras et al., 2020), as in `JARN`.
+    """
+
+    RESTING = "penalty rests"
+    SETTINGS = (*Penalized.SETTINGS, "regularization_interval")
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        penalty_weight: float,
+        regularization_interval: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(classifier, penalty_weight, **kwargs)
+        self.regularization_interval = regularization_interval
+        JacobianPenalty.check_settings(self)
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        arguments.whole("regularization_interval", self.regularization_interval)
+
+    def kind_of_step(self, step: int) -> str:
+        return self.RESTING if step % self.regularization_interval else self.CLASSIFIER
+
+    def _logits_and_penalty(self, kind, clean, images, labels, batch):
+        if kind == self.RESTING:
+            return Defense._logits_and_penalty(self, kind, clean, images, labels, batch)
+        logits, penalty = super()._logits_and_penalty(kind, clean, images, labels, batch)
+        return logits, self.regularization_interval * penalty
+
+
 @keras.saving.register_keras_serializable("jarn_tf")
-class InputGradientPenalty(Penalized):
+class InputGradientPenalty(JacobianPenalty):
     """Double backpropagation: the norm of the gradient of L_cls with respect to the image.
 
     Drucker & Le Cun (1991), Ross & Doshi-Velez (2018): `norm="l2"`, the squared L2 norm, which is
@@ -69,11 +108,11 @@ class InputGradientPenalty(Penalized):
     2019).
 
     Args:
-        classifier, penalty_weight, perturb, seed: As in `Penalized`.
+        classifier, penalty_weight, perturb, seed, regularization_interval: As in `JacobianPenalty`.
         norm: `"l2"` or `"l1"`.
     """
 
-    SETTINGS = (*Penalized.SETTINGS, "norm")
+    SETTINGS = (*JacobianPenalty.SETTINGS, "norm")
 
     def __init__(
         self, classifier: keras.Model, penalty_weight: float, norm: str = "l2", **kwargs: Any
@@ -93,18 +132,18 @@ class InputGradientPenalty(Penalized):
 
 
 @keras.saving.register_keras_serializable("jarn_tf")
-class LogitJacobianPenalty(Penalized):
+class LogitJacobianPenalty(JacobianPenalty):
     """The squared Frobenius norm of the Jacobian [classes, pixels] of all logits.
 
     Estimated without bias from random projections (Hoffman et al., 2019): for v uniform on the
     unit sphere, classes * E |v^T J|^2 = |J|_F^2. Their loss has half of this norm.
 
     Args:
-        classifier, penalty_weight, perturb, seed: As in `Penalized`.
+        classifier, penalty_weight, perturb, seed, regularization_interval: As in `JacobianPenalty`.
         projections: Random directions v an image; 1 in the reference.
     """
 
-    SETTINGS = (*Penalized.SETTINGS, "projections")
+    SETTINGS = (*JacobianPenalty.SETTINGS, "projections")
 
     def __init__(
         self, classifier: keras.Model, penalty_weight: float, projections: int = 1, **kwargs: Any

@@ -131,12 +131,11 @@ class Defense(keras.Model):
 
     def train_step(self, data: Any, kind: str = CLASSIFIER) -> dict[str, tf.Tensor]:
         """One step of training on perturbed images; the classifier alone moves."""
-        del kind
         clean, labels, weights = self._checked_batch(data)
         batch = self._slice(clean)
         images = self._perturbed(clean, labels, batch)
         with tf.GradientTape() as tape:
-            logits, penalty = self._logits_and_penalty(clean, images, labels, batch)
+            logits, penalty = self._logits_and_penalty(kind, clean, images, labels, batch)
             loss = self._classification_loss(labels, logits, weights, batch) + penalty
         theta = self.classifier.trainable_variables
         gradients = tape.gradient(loss, theta)
@@ -145,10 +144,10 @@ class Defense(keras.Model):
         return self._record(images, labels, logits, weights)
 
     def _logits_and_penalty(
-        self, clean: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
+        self, kind: str, clean: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
     ) -> tuple[tf.Tensor, tf.Tensor | float]:
         """Logits [batch, classes] that L_cls is of; this replica's share of what is added to it."""
-        del clean, labels, batch
+        del kind, clean, labels, batch
         return self.classifier(images, training=True), 0.0
 
     def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:

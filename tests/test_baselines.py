@@ -342,6 +342,23 @@ def test_penalty_weight_0_is_plain_training(kind):
     toys.assert_same(toys.state(model), toys.state(plain), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["l2", "l1", "frobenius"])
+def test_a_penalty_that_rests_counts_the_more_on_the_other_steps(kind):
+    """Every third step has three times the weight; those between are plain training."""
+    images, labels = toys.batch(12)
+    lazy = make(kind, weight=0.5, regularization_interval=3)
+    penalized = make(kind, weight=1.5)
+    plain = Defense(toys.classifier(), perturb=inverted)
+    plain.compile(keras.optimizers.SGD(1.0), run_eagerly=True)
+    for step in range(5):
+        current = plain if step % 3 else penalized
+        current.classifier.set_weights(lazy.classifier.get_weights())
+        current.classifier_optimizer.iterations.assign(step)
+        logs = {m: m.train_on_batch(images, labels, return_dict=True) for m in (lazy, current)}
+        toys.assert_same(toys.state(lazy), toys.state(current), rtol=1e-5, atol=1e-6)
+        assert ("penalty" in logs[current]) == (step % 3 == 0)
+
+
 def test_trades_of_unperturbed_images_is_plain_training():
     images, labels = toys.batch(12)
     model, plain = make("trades", weight=6.0, perturb=None), Defense(toys.classifier())
@@ -423,6 +440,8 @@ def test_penalty_weights_out_of_range(kind, weight):
         (LogitJacobianPenalty, {"projections": 0}, "projections must be a whole number"),
         (LogitJacobianPenalty, {"projections": 1.5}, "projections must be a whole number"),
         (GradientAlignment, {"epsilon": -0.1}, "epsilon must be a number in"),
+        (InputGradientPenalty, {"regularization_interval": 0}, "regularization_interval must be"),
+        (LogitJacobianPenalty, {"regularization_interval": 0}, "regularization_interval must be"),
         (GradientAlignment, {"epsilon": 8}, "did you mean 8/255"),
     ],
 )

@@ -385,6 +385,23 @@ def test_results_made_before_a_row_existed_go_on(played, tmp_path):
     assert "settings of trades" in json.loads(path.read_text())["setting"]
 
 
+def test_results_outlive_a_new_option_that_is_off(played, tmp_path, monkeypatch):
+    """As if the options that are off unless told had not existed."""
+    off = ("regularization_interval", "jacobian_penalty", "discriminator_noise")
+    whole = config.Config.as_dict
+    monkeypatch.setattr(
+        config.Config,
+        "as_dict",
+        lambda run: {name: value for name, value in whole(run).items() if name not in off},
+    )
+    reproduction.reproduce(make(tmp_path, rows=("standard", "jarn")))
+    before = files(tmp_path)
+    monkeypatch.undo()
+    setting = make(tmp_path, rows=("standard", "jarn"))
+    assert all(getattr(setting.config("jarn", 0), name) in (0, 1) for name in off)
+    assert json.loads(before["table1.json"])["setting"] == setting.identity()
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"cells": {}}', '{"setting": 3}', None])
 def test_a_damaged_result_file_is_left_alone(finished, tmp_path, no_training, damage):
     """None: cut in half."""

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from jarn_tf import arguments, data
 from jarn_tf.defense import Defense
+from jarn_tf.jarn import JARN
 from jarn_tf.reproduction.setting import ROWS, Setting
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import Config
@@ -34,6 +35,7 @@ IMAGES = {
     "cifar10": ((32, 32, 3), 45_000),
 }
 _CLASSES = 10
+_OF_PHASE = (JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR)
 #: Memory is extrapolated along the line through a batch and one so many times as large.
 _LARGER = 4
 _HEAD = (
@@ -127,14 +129,18 @@ def _columns(measured: Measured, batch_size: int, full: int) -> dict[str, float 
     """The numbers of a row by the names of `_HEAD`, extrapolated to batches of `full` images."""
     seconds = {kind: taken * full / batch_size for kind, taken in measured.seconds.items()}
     total = sum(seconds[kind] * count for kind, count in measured.steps.items())
-    in_phase = {kind: n for kind, n in measured.steps.items() if kind != Defense.CLASSIFIER}
-    phase = sum(seconds[kind] * n for kind, n in in_phase.items())
+
+    def mean(of_phase: bool) -> float | None:
+        counts = {k: n for k, n in measured.steps.items() if (k in _OF_PHASE) == of_phase}
+        taken = sum(seconds[kind] * count for kind, count in counts.items())
+        return taken / sum(counts.values()) if counts else None
+
     sizes, peaks = list(measured.memory), list(measured.memory.values())
     slope = (peaks[-1] - peaks[0]) / (sizes[-1] - sizes[0]) if len(sizes) > 1 else 0.0
     values = (
         measured.weights / 1e6,
-        seconds.get(Defense.CLASSIFIER),
-        phase / sum(in_phase.values()) if in_phase else None,
+        mean(of_phase=False),
+        mean(of_phase=True),
         sum(measured.steps.values()) * full / total,
         total / 3600,
         (peaks[-1] + slope * (full - sizes[-1])) / 1e9,

@@ -41,7 +41,11 @@ _TWICE: dict[str, Any] = {"epochs": 2 * _SHORT["epochs"]}
 
 
 def _double_backprop(weight: float) -> dict[str, Any]:
-    return {"regularizer": "double_backprop", "penalty_weight": weight}
+    return {
+        "regularizer": "double_backprop",
+        "penalty_weight": weight,
+        "regularization_interval": 1,
+    }
 
 
 #: Row to name of a variant to what it changes in the row's settings.
@@ -52,7 +56,13 @@ _VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "double backprop 0.01": _double_backprop(0.01),
         "double backprop 0.03": _double_backprop(0.03),
         "double backprop 0.03, twice the epochs": _double_backprop(0.03) | _TWICE,
+        "double backprop 0.03, every 4th step, twice the epochs": _double_backprop(0.03)
+        | _LAZY
+        | _TWICE,
         "double backprop 0.1": _double_backprop(0.1),
+        "double backprop 0.1, every 4th step, twice the epochs": _double_backprop(0.1)
+        | _LAZY
+        | _TWICE,
         "double backprop 0.3": _double_backprop(0.3),
     },
     "jarn": {

@@ -99,7 +99,7 @@ def _of_jarn(setting: Setting) -> dict[str, dict[str, Any]]:
     found["recommended options"] = {
         name: getattr(recommended, name)
         for name, declared in declarations().items()
-        if declared.only == {"regularizer": ("jarn",)}
+        if "jarn" in declared.only.get("regularizer", ())
     }
     return found
 

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from jarn_tf import arguments
-from jarn_tf.runs.config import PRESETS, WATCHING, Config
+from jarn_tf.runs.config import PRESETS, WATCHING, Config, defaults
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.presets.cifar10 import COMPACT
 
@@ -148,10 +148,17 @@ class Setting:
 
 
 def digest_of_run(run: Config) -> str:
-    """Of the settings that the trained weights depend on."""
-    settings = run.as_dict() | {"data_dir": None}
+    """Of the settings that the trained weights depend on.
+
+    Those at their default are left out, so that results outlive a new option that is off unless
+    told.
+    """
     training = {
-        n: v for n, v in settings.items() if n not in WATCHING and run.uses(n.split(".")[0])
+        name: value
+        for name, value in run.as_dict().items()
+        if name not in (*WATCHING, "data_dir")
+        and run.uses(name.split(".")[0])
+        and (name, value) not in defaults().items()
     }
     return _digest(json.dumps(training).encode())
 

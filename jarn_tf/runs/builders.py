@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 import keras
@@ -62,16 +61,18 @@ def build_model(
         if config.regularizer == "none":
             model = Defense(classifier, **common)
         else:
-            penalized = {
-                "double_backprop": baselines.InputGradientPenalty,
-                "l1_gradient": functools.partial(baselines.InputGradientPenalty, norm="l1"),
-                "frobenius": baselines.LogitJacobianPenalty,
-                "trades": baselines.TRADES,
-                "gradient_alignment": functools.partial(
-                    baselines.GradientAlignment, epsilon=config.training_epsilon
+            lazy = {"regularization_interval": config.regularization_interval}
+            penalized, options = {
+                "double_backprop": (baselines.InputGradientPenalty, lazy),
+                "l1_gradient": (baselines.InputGradientPenalty, lazy | {"norm": "l1"}),
+                "frobenius": (baselines.LogitJacobianPenalty, lazy),
+                "trades": (baselines.TRADES, {}),
+                "gradient_alignment": (
+                    baselines.GradientAlignment,
+                    {"epsilon": config.training_epsilon},
                 ),
             }[config.regularizer]
-            model = penalized(classifier, config.penalty_weight, **common)
+            model = penalized(classifier, config.penalty_weight, **options, **common)
         model.compile(classifier_optimizer)
         return model
     model = JARN(

@@ -41,6 +41,7 @@ WATCHING = ("epsilon", "robust_every", "keep_best_robust")
 _ATTACKED = {"perturbation": ADVERSARIAL}
 _PENALIZED = {"regularizer": tuple(r for r in REGULARIZERS if r not in ("none", "jarn"))}
 _JARN = {"regularizer": ("jarn",)}
+_OF_A_JACOBIAN = {"regularizer": ("jarn", "double_backprop", "l1_gradient", "frobenius")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,9 +170,9 @@ class Config:
     )
     regularization_interval: int = setting(
         settings.whole(),
-        "n: JARN's term counts on every n-th step alone, n times as much.",
+        "n: the regulariser counts on every n-th step alone, n times as much.",
         1,
-        _JARN,
+        _OF_A_JACOBIAN,
     )
     jacobian_penalty: float = setting(
         settings.NOT_NEGATIVE,
