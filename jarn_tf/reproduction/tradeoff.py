@@ -73,9 +73,9 @@ _ROWS = tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values()))
 #: schedule; measured on one core with the networks of `recommended`, to a tenth or so.
 COSTS = {
     "noise": (1.0, 1.0),
-    "double backprop": (2.0, 2.4),
-    "L1": (1.8, 2.5),
-    "Frobenius": (1.8, 2.5),
+    "double backprop": (2.0, 1.4),
+    "L1": (1.8, 1.4),
+    "Frobenius": (1.8, 1.4),
     "JARN": (3.3, 1.4),
     "FGSM-AT": (1.7, 1.7),
     "PGD-AT": (2.5, 3.0),
