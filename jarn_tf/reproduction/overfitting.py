@@ -30,8 +30,6 @@ _RADII = {
     "svhn": (8 / 255, 16 / 255),
     "cifar10": (8 / 255, 16 / 255),
 }
-#: Where a scale is too brief: both references train 30 epochs on CIFAR-10.
-_EPOCHS = {("cifar10", "small"): 30}
 #: Weight of gradient alignment in the reference; at other radii the preset's.
 _ALIGNMENT = {16 / 255: 2.0}
 _PGD_STEPS = 3
@@ -63,8 +61,7 @@ def variants(setting: Setting, row: str, radius: float) -> dict[str, dict[str, A
         step_size = round(2 * radius / _PGD_STEPS, 6)
         steps = {"attack_steps": _PGD_STEPS, "attack_step_size": step_size}
         found = {f"{_PGD_STEPS} steps": steps}
-    epochs = _EPOCHS.get((setting.dataset, setting.scale))
-    base = setting.config("fgsm_at", 0, **({"epochs": epochs} if epochs else {}))
+    base = setting.config("fgsm_at", 0)
     shared = {name: getattr(base, name) for name in _SHARED}
     shared |= {"epsilon": radius, "training_epsilon": radius}
     return {
