@@ -157,13 +157,13 @@ def test_an_interrupted_overfitting_goes_on_where_it_was(played, tmp_path):
 
 
 def test_results_of_other_variants_of_the_same_name_are_left_alone(played, tmp_path, monkeypatch):
-    """As after an update of this package that trains them for longer."""
-    reproduction.reproduce(make(tmp_path, "overfitting", rows=("pgd_at",)))
+    """As after an update of this package that gives gradient alignment another weight."""
+    reproduction.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at",)))
     before = files(tmp_path)
     played.clear()
-    monkeypatch.setattr(overfitting, "_EPOCHS", {("digits", "smoke"): 3})
-    with pytest.raises(ValueError, match="3 steps, eps 0.3, seed 0 of another configuration"):
-        reproduction.reproduce(make(tmp_path, "overfitting", rows=("pgd_at",)))
+    monkeypatch.setitem(overfitting._ALIGNMENT, 0.3, 5.0)
+    with pytest.raises(ValueError, match="alignment, eps 0.3, seed 0 of another configuration"):
+        reproduction.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at",)))
     assert not played
     assert files(tmp_path) == before
 
