@@ -10,7 +10,16 @@ import pytest
 import toys
 from reproducing import assert_picture, files, make, means, numbers
 
-from jarn_tf import JARN, arguments, attacks, callbacks, data, evaluation, reproduction
+from jarn_tf import (
+    JARN,
+    InputGradientPenalty,
+    arguments,
+    attacks,
+    callbacks,
+    data,
+    evaluation,
+    reproduction,
+)
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import (
     figure3,
@@ -504,7 +513,7 @@ def test_an_epoch_costs_what_its_kinds_of_steps_add_up_to(seconds_of_steps, no_d
     setting = make(tmp_path, "table4", rows=("pgd_at", "jarn"))
     reproduction.reproduce(setting)
     run = setting.config("jarn", 0)
-    steps_per_epoch, epochs = 54_000 // run.batch_size, 40
+    steps_per_epoch, epochs = 1_294 // run.batch_size, 400
     model = JARN(
         toys.classifier(),
         toys.adaptor(),
@@ -517,6 +526,22 @@ def test_an_epoch_costs_what_its_kinds_of_steps_add_up_to(seconds_of_steps, no_d
     assert found["jarn, mnist_cnn", "epoch, s"] == pytest.approx(total / epochs, rel=1e-3)
     assert found["pgd_at, mnist_cnn", "epoch, s"] == pytest.approx(steps_per_epoch)
     assert found["jarn, mnist_cnn", "active step, s"] == pytest.approx((9 * 3 + 7) / 10)
+
+
+@pytest.mark.parametrize("preset", ["paper", "recommended"])
+def test_table_4_of_a_term_that_rests(seconds_of_steps, no_dataset, tmp_path, preset):
+    """On CIFAR-10's compact network, where `recommended` has it on every 4th step."""
+    kinds = {JARN.CLASSIFIER: 1.0, JARN.ADVERSARIAL: 3.0, JARN.ADVERSARIAL_AND_DISCRIMINATOR: 7.0}
+    seconds_of_steps(**kinds, **{InputGradientPenalty.RESTING: 0.5})
+    options = {"dataset": "cifar10", "scale": "small", "preset": preset}
+    setting = make(tmp_path, "table4", rows=("jarn", "double_backprop"), **options)
+    reproduction.reproduce(setting)
+    found = means(tmp_path, "table4")
+    lazy = preset == "recommended"  # the discriminator learns on every second of those steps
+    expected = (3 * 1 + 3 + 3 * 1 + 7) / 8 if lazy else (19 * 3 + 7) / 20
+    assert found["jarn, compact_cnn", "active step, s"] == pytest.approx(expected)
+    expected = (1 + 3 * 0.5) / 4 if lazy else 1
+    assert found["double_backprop, compact_cnn", "active step, s"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rows", [("standard",), ("jarn", "fgsm_at")])

@@ -23,17 +23,10 @@ import tensorflow as tf
 from jarn_tf import arguments, data
 from jarn_tf.defense import Defense
 from jarn_tf.jarn import JARN
-from jarn_tf.reproduction.setting import ROWS, Setting
+from jarn_tf.reproduction.setting import IMAGES, ROWS, Setting
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import Config
 
-#: Dataset to the shape of its images and how many there are to train on, the last tenth left out.
-IMAGES = {
-    "digits": ((28, 28, 1), 1_294),
-    "mnist": ((28, 28, 1), 54_000),
-    "svhn": ((32, 32, 3), 65_932),
-    "cifar10": ((32, 32, 3), 45_000),
-}
 _CLASSES = 10
 _OF_PHASE = (JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR)
 #: Memory is extrapolated along the line through a batch and one so many times as large.

@@ -31,6 +31,14 @@ ROWS = {
     "trades": "TRADES",  # beyond the paper
 }
 
+#: Dataset to the shape of its images and how many there are to train on, the last tenth left out.
+IMAGES = {
+    "digits": ((28, 28, 1), 1_294),
+    "mnist": ((28, 28, 1), 54_000),
+    "svhn": ((32, 32, 3), 65_932),
+    "cifar10": ((32, 32, 3), 45_000),
+}
+
 BASELINES = ("standard", "uniform_noise", "jarn")
 #: The rows of the paper's Table 3.
 SEVEN = (

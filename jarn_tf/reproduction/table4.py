@@ -7,23 +7,22 @@ are measured here. Steps of all defenses take turns in one process, and the medi
 
 from __future__ import annotations
 
+import collections
 import functools
+import math
 import time
 
 import numpy as np
 import tensorflow as tf
 
 from jarn_tf.defense import Defense
-from jarn_tf.jarn import JARN
 from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import SECONDS_AN_EPOCH
 from jarn_tf.reproduction.results import Cell
-from jarn_tf.reproduction.setting import ROWS, Setting
+from jarn_tf.reproduction.setting import IMAGES, ROWS, Setting
 from jarn_tf.runs.builders import build_model
 from jarn_tf.runs.config import Config
 
-#: Network to image shape and training images, our validation tenth left out.
-_NETWORKS = {"mnist_cnn": ((28, 28, 1), 54_000), "wide_resnet": ((32, 32, 3), 45_000)}
 _CLASSES = 10
 _ROUNDS = {"smoke": 1, "small": 7, "full": 7}
 _PHASE = 10**9  # a number of steps that no phase ends within
@@ -48,7 +47,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def _cell(setting: Setting, network: str, rows: tuple[str, ...], seed: int) -> dict:
-    image_shape, examples = _NETWORKS[network]
+    image_shape, examples = IMAGES[setting.dataset]
     configs = {row: setting.config(row, seed) for row in rows}
     batch_size = configs["pgd_at"].batch_size
     rng = np.random.default_rng(seed)
@@ -56,18 +55,18 @@ def _cell(setting: Setting, network: str, rows: tuple[str, ...], seed: int) -> d
         tf.constant(rng.random((batch_size, *image_shape), np.float32)),
         tf.constant(rng.integers(0, _CLASSES, batch_size, np.int32)),
     )
-    steps = {}
+    steps, counts = {}, {}
     for row, config in configs.items():
         model = build_model(config, image_shape, _CLASSES, _PHASE)
-        kinds = [model.CLASSIFIER]
-        if isinstance(model, JARN):
-            kinds += [model.ADVERSARIAL, model.ADVERSARIAL_AND_DISCRIMINATOR]
-        for kind in kinds:
+        counts[row] = _kinds(model)
+        for kind in counts[row]:
             steps[row, kind] = tf.function(functools.partial(model.train_step, batch, kind))
     seconds = _medians(steps, _ROUNDS[setting.scale])
     per_epoch = examples // batch_size
     values = {
-        row: _costs(config, {kind: s for (r, kind), s in seconds.items() if r == row}, per_epoch)
+        row: _costs(
+            config, counts[row], {k: s for (r, k), s in seconds.items() if r == row}, per_epoch
+        )
         for row, config in configs.items()
     }
     for columns in values.values():
@@ -91,14 +90,22 @@ def _medians(steps: dict, rounds: int) -> dict:
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def _costs(config: Config, seconds: dict[str, float], steps_per_epoch: int) -> dict[str, float]:
-    before = active = seconds[Defense.CLASSIFIER]
-    share = 0.0
-    if config.regularizer == "jarn":
-        interval = config.discriminator_interval
-        resting, learning = seconds[JARN.ADVERSARIAL], seconds[JARN.ADVERSARIAL_AND_DISCRIMINATOR]
-        active = resting + (learning - resting) / interval
-        share = 1 - config.jarn_start_fraction
+def _kinds(model: Defense) -> dict[str, int]:
+    """The kind of step before the phase to 0, those of the phase to how many a period has."""
+    period = math.prod(
+        getattr(model, name, 1) for name in ("regularization_interval", "discriminator_interval")
+    )
+    first = getattr(model, "start_step", 0)
+    of_phase = collections.Counter(model.kind_of_step(first + step) for step in range(period))
+    return {model.kind_of_step(0): 0} | of_phase
+
+
+def _costs(
+    config: Config, counts: dict[str, int], seconds: dict[str, float], steps_per_epoch: int
+) -> dict[str, float]:
+    before = seconds[next(iter(counts))]
+    active = sum(seconds[kind] * n for kind, n in counts.items()) / sum(counts.values())
+    share = 1 - config.jarn_start_fraction if config.regularizer == "jarn" else 1.0
     epoch = steps_per_epoch * (share * active + (1 - share) * before)
     return {"active step, s": active, "epoch, s": epoch}
 
