@@ -56,8 +56,7 @@ class Penalized(Defense):
         return logits, self.penalty_weight * batch.mean(penalties)
 
     def train_step(self, data: Any, kind: str = Defense.CLASSIFIER) -> dict[str, tf.Tensor]:
-        results = super().train_step(data, kind)
-        return results | {metric.name: metric.result() for metric in self.regularizer_metrics}
+        return super().train_step(data, kind) | self._regularizer_results()
 
 
 class JacobianPenalty(Penalized):

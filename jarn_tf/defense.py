@@ -209,6 +209,10 @@ class Defense(keras.Model):
             del results[metric.name]
         return results
 
+    def _regularizer_results(self) -> dict[str, tf.Tensor]:
+        """Values of the regulariser's metrics by name; NaN where it has not run in this epoch."""
+        return {metric.name: metric.result() for metric in self.regularizer_metrics}
+
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, weights = self._checked_batch(data)
         return self._record(images, labels, self(images, training=False), weights)

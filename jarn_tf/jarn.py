@@ -186,7 +186,7 @@ class JARN(Defense):
     def train_step(self, data: Any, kind: str = ADVERSARIAL_AND_DISCRIMINATOR) -> dict:
         """One training iteration of Algorithm 1, of one of the three kinds of `kind_of_step`."""
         if kind == self.CLASSIFIER:
-            return super().train_step(data)
+            return super().train_step(data) | self._regularizer_results()
         learns = kind == self.ADVERSARIAL_AND_DISCRIMINATOR
         theta = self.classifier.trainable_variables
         psi = self.adaptor.trainable_variables
@@ -239,8 +239,7 @@ class JARN(Defense):
                 self.discriminator_optimizer.apply(phi_gradients, phi)  # line 11, (5c)
         if learns:
             self._record_game(pairs, real_logits, adapted_logits)
-        results = self._record(images, labels, logits, weights)
-        return results | {metric.name: metric.result() for metric in self.regularizer_metrics}
+        return self._record(images, labels, logits, weights) | self._regularizer_results()
 
     def adapt(self, jacobian: tf.Tensor, training: bool = False) -> tf.Tensor:
         """J' = f_apt(J) (Eq. 7), of the shape of the images."""

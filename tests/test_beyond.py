@@ -212,30 +212,38 @@ def test_overfitting_of_trained_digits(tmp_path, digits, rows):
 def test_points_train_what_they_are_called_for_the_same_cost(tmp_path, dataset):
     options = {"preset": "recommended", "rows": None, "scale": "small"}
     setting = make(tmp_path, "tradeoff", dataset=dataset, **options)
-    parts, epochs = {}, {}
+    runs = {}
     for name, strength in tradeoff._points(setting):
         changes = tradeoff.changes(setting, name, strength)
         run = setting.config(tradeoff.SWEEPS[name].row, 0, **changes)
         assert getattr(run, tradeoff.SWEEPS[name].strength) == strength
-        parts[name] = run.parts
-        epochs[name] = run.epochs
-    assert parts == {
+        cost = run.epochs * tradeoff.COSTS[name][dataset == "cifar10"]
+        assert cost == pytest.approx(runs["noise"][0].epochs if runs else run.epochs, rel=0.13)
+        runs.setdefault(name, []).append(run)
+    assert {name: run.parts for name, (run, *_) in runs.items()} == {
         "noise": ("uniform_noise", "none"),
         "double backprop": ("uniform_noise", "double_backprop"),
         "L1": ("uniform_noise", "l1_gradient"),
         "Frobenius": ("uniform_noise", "frobenius"),
         "JARN": ("uniform_noise", "jarn"),
         "FGSM-AT": ("fgsm", "none"),
-        "PGD-AT": ("pgd", "none"),
-        "TRADES": ("pgd_kl", "trades"),
-        "JARN on FGSM": ("fgsm", "jarn"),
-        "JARN on PGD": ("pgd", "jarn"),
+        "PGD-AT3": ("pgd", "none"),
+        "TRADES, 3 steps": ("pgd_kl", "trades"),
+        "JARN on FGSM-AT": ("fgsm", "jarn"),
+        "JARN on PGD-AT3": ("pgd", "jarn"),
     }
-    # Two passes more than a plain step's three, and six more.
-    assert epochs["noise"] / (5 / 3) - 1 < epochs["FGSM-AT"] < epochs["noise"]
-    assert epochs["noise"] / 3 <= epochs["PGD-AT"] < epochs["FGSM-AT"]
-    assert epochs["TRADES"] < epochs["PGD-AT"]
-    assert epochs["JARN on PGD"] < epochs["JARN on FGSM"] < epochs["FGSM-AT"]
+    assert len({run.train_examples for points in runs.values() for run in points}) == 1
+    # What JARN is put on is among the points, trained in the same way.
+    shared = ("training_epsilon", "attack_steps", "attack_random_start", "classifier_optimizer")
+    for jarn, plain in (("JARN on FGSM-AT", "FGSM-AT"), ("JARN on PGD-AT3", "PGD-AT3")):
+        for of in runs[jarn]:
+            assert any(
+                all(getattr(of, name) == getattr(run, name) for name in shared)
+                for run in runs[plain]
+            )
+    strongest = runs["PGD-AT3"][-1]
+    assert runs["TRADES, 3 steps"][0].training_epsilon == strongest.training_epsilon
+    assert runs["TRADES, 3 steps"][0].classifier_optimizer == strongest.classifier_optimizer
 
 
 @pytest.fixture
@@ -269,18 +277,33 @@ def test_the_strength_that_validation_images_choose_has_autoattack_and_every_see
     assert text.count("gradients masked") == 2
     assert text.count("JARN: validation images choose adversarial_weight 0.1;") == 1
     table = numbers(tmp_path, "tradeoff")
-    of_jarn = {place: line for place, line in table.items() if place[0].startswith("jarn")}
+    of_jarn = {place: line for place, line in table.items() if place[0].startswith("JARN, ")}
     assert len(of_jarn) == 3 * 5 + 3
     assert {row for row, column in of_jarn if "AutoAttack" in column} == {
-        "jarn, adversarial_weight 0.1"
+        "JARN, adversarial_weight 0.1"
     }
     for (row, column), line in of_jarn.items():
         judged = "0.1" in row and "APGD" not in column
         assert line["seeds"] == ("3" if judged else "1"), (row, column)
     found = means(tmp_path, "tradeoff")
-    assert found["jarn, adversarial_weight 0.1", "clean"] == pytest.approx(89.0)
-    assert found["jarn, adversarial_weight 0.1", "AutoAttack eps 0.1"] == pytest.approx(58.0)
+    assert found["JARN, adversarial_weight 0.1", "clean"] == pytest.approx(89.0)
+    assert found["JARN, adversarial_weight 0.1", "AutoAttack eps 0.1"] == pytest.approx(58.0)
     assert_picture(tmp_path / "tradeoff.png")
+
+
+def test_a_new_strength_is_chosen_anew(untrained, tmp_path, monkeypatch):
+    """What was made of fewer strengths is no longer the choice."""
+    setting = make(tmp_path, "tradeoff", preset="recommended", rows=("jarn",))
+    fewer = dataclasses.replace(tradeoff.SWEEPS["JARN"], digits=(0.03, 0.3))
+    with monkeypatch.context() as patch:
+        patch.setitem(tradeoff.SWEEPS, "JARN", fewer)
+        reproduction.reproduce(setting)
+    text = reproduction.reproduce(setting)
+    assert "validation images choose adversarial_weight 0.1;" in text
+    assert text.count("validation images choose") == 1
+    monkeypatch.setattr(tradeoff, "_ATTACKED", 100)
+    with pytest.raises(ValueError, match="of another configuration"):
+        reproduction.reproduce(setting)
 
 
 def test_a_tradeoff_takes_the_recommended_settings_unless_told(tmp_path):

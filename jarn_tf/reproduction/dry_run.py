@@ -28,6 +28,7 @@ from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import Config
 
 _CLASSES = 10
+_OF_VARIANTS = ("authors", "levers", "overfitting", "tradeoff")
 _OF_PHASE = (JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR)
 #: Memory is extrapolated along the line through a batch and one so many times as large.
 _LARGER = 4
@@ -72,12 +73,17 @@ def estimate(setting: Setting, steps: int = 20, batch_size: int | None = None) -
         is that of tensors, in GB of 1e9 bytes, of the replica that had most.
 
     Raises:
-        ValueError: A count below 1, a batch larger than the preset's, or `table4`, which trains
-            nothing.
+        ValueError: A count below 1, a batch larger than the preset's, `table4`, which trains
+            nothing, or an experiment that trains several runs of a row.
     """
     arguments.whole("dry_run", steps)
     if setting.experiment == "table4":
         raise ValueError("table4 trains nothing and times steps itself: run it without a dry run.")
+    if setting.experiment in _OF_VARIANTS:
+        raise ValueError(
+            f"{setting.experiment} trains several runs of each row, of other lengths than the "
+            "preset's. Take a dry run of a table, such as table1 or table3."
+        )
     configs = {row: setting.config(row, setting.seeds[0]) for row in setting.rows}
     full = configs[setting.rows[0]].batch_size
     if batch_size is None:

@@ -57,7 +57,7 @@ def _cell(setting: Setting, row: str, name: str, value: float, seed: int) -> dic
     workdir = models.trained(setting, row, seed, **changes)
     return {
         "values": {f"{row}, {name} {value:g}": models.accuracies(setting, workdir)},
-        "notes": models.collapse_notes(setting, row, seed, **changes),
+        "notes": models.collapse_notes(setting, row, f"{name} {value:g}", seed, **changes),
     }
 
 

@@ -16,14 +16,12 @@ from jarn_tf.reproduction import models
 from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
-from jarn_tf.runs import evaluating
 from jarn_tf.runs.settings import Optimizer
 from jarn_tf.runs.workdir import Workdir
 
 _IMAGES = 500
-#: Short runs, many of them.
+#: Short runs, many of them; at smoke scale one epoch for three.
 _SHORT: dict[str, Any] = {"train_examples": 20_000, "epochs": 3}
-_SMOKE: dict[str, Any] = {"epochs": 1}
 #: Where the search starts: what `recommended` of MNIST had then, on `recommended` of CIFAR-10.
 _START: dict[str, Any] = {
     "jacobian_of": "logit",
@@ -117,10 +115,15 @@ def variants(setting: Setting, row: str) -> Mapping[str, dict[str, Any]]:
         ValueError: A row that has no variants.
     """
     refuse_other_row(row, _VARIANTS)
-    base = _SMOKE if setting.scale == "smoke" else _SHORT
-    base = base | (_START if row == "jarn" else {})
-    found = {name: base | changes for name, changes in _VARIANTS[row].items()}
-    return {name: changes | {"robust_every": changes["epochs"]} for name, changes in found.items()}
+    base = _SHORT | (_START if row == "jarn" else {})
+    found = {}
+    for name, changes in _VARIANTS[row].items():
+        changes = base | changes
+        if setting.scale == "smoke":
+            changes = changes | {"epochs": changes["epochs"] // _SHORT["epochs"]}
+            del changes["train_examples"]
+        found[name] = changes | {"robust_every": changes["epochs"]}
+    return found
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -136,6 +139,7 @@ def cells(setting: Setting) -> list[Cell]:
             1.0,
             functools.partial(_cell, setting, row, name, changes, seed),
             setting.config(row, seed, **changes),
+            {"judged on": _IMAGES},
         )
         for seed in setting.seeds
         for row in setting.rows
@@ -146,7 +150,7 @@ def cells(setting: Setting) -> list[Cell]:
 def _cell(setting: Setting, row: str, name: str, changes: dict[str, Any], seed: int) -> dict:
     workdir = models.workdir(setting, row, seed, changes)
     minutes = models.timed(setting.config(row, seed, **changes), workdir)
-    classifier = evaluating.finished_run(workdir).classifier
+    classifier = models.classifier(workdir)
     validation = models.dataset(setting).validation.first(_IMAGES)
     history = Workdir(workdir).epochs()[-1]
     columns = models.withstood(setting, classifier, validation)

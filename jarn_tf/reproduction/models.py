@@ -134,15 +134,17 @@ def cell_per_model(
 
 def _noted(compute: Callable, setting: Setting, row: str, seed: int) -> dict[str, Any]:
     result = compute(setting, row, seed)
-    notes = [*result.get("notes", ()), *collapse_notes(setting, row, seed)]
+    notes = [*result.get("notes", ()), *collapse_notes(setting, row, "", seed)]
     return result | {"notes": notes}
 
 
-def collapse_notes(setting: Setting, row: str, seed: int, **changes: Any) -> list[str]:
-    """A line below the table where the trained model has collapsed."""
+def collapse_notes(
+    setting: Setting, row: str, variant: str, seed: int, **changes: Any
+) -> list[str]:
+    """A line below the table where the trained model of a row, or a variant of it, collapsed."""
     folder = workdir(setting, row, seed, changes)
     to = evaluation(setting, folder, changes.get("epsilon"))["collapsed_to_class"]
-    name = ", ".join([ROWS[row], *(f"{k} {v}" for k, v in changes.items()), f"seed {seed}"])
+    name = ", ".join(filter(None, (ROWS[row], variant, f"seed {seed}")))
     return [] if to is None else [f"{name} has collapsed: it takes every image for class {to}."]
 
 

@@ -148,7 +148,9 @@ def _cell(
     return {
         "values": {f"{row}, {_point(setting, variant, radius)}": values},
         "curve": curve,
-        "notes": models.collapse_notes(setting, row, seed, **changes),
+        "notes": models.collapse_notes(
+            setting, row, _point(setting, variant, radius), seed, **changes
+        ),
     }
 
 

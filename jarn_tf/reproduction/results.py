@@ -33,6 +33,9 @@ class Cell:
         compute: The work. Returns `values`, row label to column label to number, and whatever else
             a figure is drawn from; JSON values.
         run: The training behind it, where the name alone does not say which.
+        asked: What is asked of the trained model, where the name does not say it; JSON values.
+        after: Names of the cells that it is made from: a result older than one of them is no
+            longer one.
     """
 
     name: str
@@ -40,10 +43,13 @@ class Cell:
     cost: float
     compute: Callable[[], dict[str, Any]]
     run: Config | None = None
+    asked: Any = None
+    after: tuple[str, ...] = ()
 
     def kept(self) -> dict[str, Any]:
         """What stands beside its result, by which it is known again."""
-        return {"seed": self.seed} | ({"run": digest_of_run(self.run)} if self.run else {})
+        known = {"run": self.run and digest_of_run(self.run), "asked": self.asked}
+        return {"seed": self.seed} | {name: value for name, value in known.items() if value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +76,13 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
     """
     content = read(setting)
     for cell in cells:
-        there = content["cells"].get(cell.name, {})
-        if there.get("run") not in (None, cell.kept().get("run")):
+        there, kept = content["cells"].get(cell.name, {}), cell.kept()
+        if any(there.get(name) not in (None, kept.get(name)) for name in ("run", "asked")):
             raise ValueError(
                 f"{_path(setting)} holds {cell.name} of another configuration. "
                 "Name another --output."
             )
-    missing = [cell for cell in cells if cell.name not in content["cells"]]
+    missing = [cell for cell in cells if {cell.name, *cell.after} - set(content["cells"])]
     done = len(cells) - len(missing)
     if done:
         print(f"{setting.experiment}: {done} of {len(cells)} results are there already.")
@@ -204,7 +210,7 @@ def markdown(title: str, setting: Setting, table: Sequence[Number], content: dic
     lines = [["model", *columns, "seeds"], ["---"] * (len(columns) + 2)]
     for row in dict.fromkeys(number.row for number in table):
         name, *rest = row.split(", ")
-        label = ", ".join([ROWS[name], *rest])
+        label = ", ".join([ROWS.get(name, name), *rest])
         of_row = max(number.seeds for number in table if number.row == row)
         lines.append([label, *(cells.get((row, c), "") for c in columns), str(of_row)])
     results = content["cells"].values()

@@ -1,9 +1,10 @@
 """Beyond the paper: what robustness costs in clean accuracy, each defense over its strength.
 
-Every point trains for the same cost. The first seed trains every strength and attacks test images
-with the gradient attacks of AutoAttack. The strength of each defense that does best on validation
-images, averaged over clean ones and the radii, is attacked with the whole AutoAttack, judged for
-masked gradients, and trained and attacked with the other seeds, too.
+Every point trains for about the same cost, which in whole epochs is up to an eighth off. The first
+seed trains every strength and attacks test images with the gradient attacks of AutoAttack. The
+strength of each defense that does best on validation images, averaged over clean ones and the
+radii, is attacked with the whole AutoAttack, judged for masked gradients, and trained and attacked
+with the other seeds, too.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def _penalty(name: str, digits: tuple[float, ...], natural: tuple[float, ...]) -
 
 
 _SMALL_RADII = models.RADII[8 / 255]
+#: The last is that of TRADES and of JARN on FGSM and PGD.
+_DIGITS_RADII = (0.2, 0.3, 0.4)
 _JARN_WEIGHTS = (0.03, 0.1, 0.3)
 _LIGHT_WEIGHTS = ((0.005, 0.02), (0.03, 0.1))
 #: At equal cost three steps leave time for more epochs than seven or ten.
@@ -60,11 +63,11 @@ SWEEPS = {
     "L1": _penalty("l1_gradient", (0.03, 0.1, 0.3), _SMALL_RADII),
     "Frobenius": _penalty("frobenius", (0.005, 0.05, 0.5), (0.001, 0.01, 0.1)),
     "JARN": Sweep("jarn", "adversarial_weight", _JARN_WEIGHTS, _JARN_WEIGHTS),
-    "FGSM-AT": Sweep("fgsm_at", "training_epsilon", (0.1, 0.2, 0.3), _SMALL_RADII),
-    "PGD-AT": Sweep("pgd_at", "training_epsilon", (0.1, 0.2, 0.3), _SMALL_RADII, _THREE_STEPS),
-    "TRADES": Sweep("trades", "penalty_weight", (1.0, 3.0, 6.0), (1.0, 6.0), _THREE_STEPS),
-    "JARN on FGSM": Sweep("jarn_at", "adversarial_weight", *_LIGHT_WEIGHTS),
-    "JARN on PGD": Sweep("jarn_pgd_at", "adversarial_weight", *_LIGHT_WEIGHTS, _THREE_STEPS),
+    "FGSM-AT": Sweep("fgsm_at", "training_epsilon", _DIGITS_RADII, _SMALL_RADII),
+    "PGD-AT3": Sweep("pgd_at", "training_epsilon", _DIGITS_RADII, _SMALL_RADII, _THREE_STEPS),
+    "TRADES, 3 steps": Sweep("trades", "penalty_weight", (1.0, 3.0, 6.0), (1.0, 6.0), _THREE_STEPS),
+    "JARN on FGSM-AT": Sweep("jarn_at", "adversarial_weight", *_LIGHT_WEIGHTS),
+    "JARN on PGD-AT3": Sweep("jarn_pgd_at", "adversarial_weight", *_LIGHT_WEIGHTS, _THREE_STEPS),
 }
 
 _ROWS = tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values()))
@@ -78,14 +81,16 @@ COSTS = {
     "Frobenius": (1.8, 1.4),
     "JARN": (3.3, 1.4),
     "FGSM-AT": (1.7, 1.7),
-    "PGD-AT": (2.5, 3.0),
-    "TRADES": (3.5, 4.3),
-    "JARN on FGSM": (2.0, 2.1),
-    "JARN on PGD": (3.0, 3.3),
+    "PGD-AT3": (2.5, 3.0),
+    "TRADES, 3 steps": (3.5, 4.3),
+    "JARN on FGSM-AT": (2.0, 2.1),
+    "JARN on PGD-AT3": (3.0, 3.3),
 }
 #: Epochs of training on noise that every point costs.
-_BUDGET = {"mnist": 12, "digits": 100, "svhn": 6, "cifar10": 6}
+_BUDGET = {"mnist": 12, "digits": 100, "svhn": 12, "cifar10": 12}
 _SMOKE_BUDGET = 2
+#: On natural images; short epochs come nearer to equal costs.
+_TRAINED_ON = 20_000
 _IMAGES = 500
 #: Of test images; AutoAttack takes minutes for these.
 _ATTACKED = 200
@@ -110,7 +115,10 @@ def changes(setting: Setting, name: str, strength: float) -> dict[str, Any]:
     changed = sweep.changes | {sweep.strength: strength}
     budget = _SMOKE_BUDGET if setting.scale == "smoke" else _BUDGET[setting.dataset]
     epochs = max(1, round(budget / COSTS[name][not _on_digits(setting)]))
-    return changed | {"epochs": epochs, "robust_every": epochs}
+    changed |= {"epochs": epochs, "robust_every": epochs}
+    if setting.scale != "smoke" and not _on_digits(setting):
+        changed |= {"train_examples": _TRAINED_ON}
+    return changed
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -122,25 +130,29 @@ def cells(setting: Setting) -> list[Cell]:
     for row in setting.rows:
         refuse_other_row(row, _ROWS)
     first = setting.seeds[0]
-    points = list(_points(setting))
-    return [
-        Cell(
+    asked = {"tested on": _ATTACKED, "chosen and judged on": _IMAGES}
+    sweep = {
+        (name, strength): Cell(
             f"{name}, strength {strength:g}, seed {first}",
             first,
             1.0,
             functools.partial(_point, setting, name, strength),
             setting.config(SWEEPS[name].row, first, **changes(setting, name, strength)),
+            asked,
         )
-        for name, strength in points
-    ] + [
+        for name, strength in _points(setting)
+    }
+    return list(sweep.values()) + [
         Cell(
             f"{name}, chosen strength, seed {seed}",
             seed,
             1.0,
             functools.partial(_judged, setting, name, seed),
+            asked=asked,
+            after=tuple(cell.name for (of, _), cell in sweep.items() if of == name),
         )
         for seed in setting.seeds
-        for name in dict.fromkeys(name for name, _ in points)
+        for name in dict.fromkeys(name for name, _ in sweep)
     ]
 
 
@@ -210,25 +222,26 @@ def _attacked(setting: Setting, classifier: keras.Model, column: str) -> dict[st
 
 
 def _label(name: str, strength: float) -> str:
-    sweep = SWEEPS[name]
-    penalty = [name] if "regularizer" in sweep.changes else []
-    return ", ".join([sweep.row, *penalty, f"{sweep.strength} {strength:g}"])
+    return f"{name}, {SWEEPS[name].strength} {strength:g}"
 
 
 def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
-    """A panel a radius, a curve a defense over its strength under APGD: the first seed's points.
+    """A panel a radius, a curve a defense and first seed, over the strength, under APGD.
 
     A ring a seed is the strength that validation images chose, under AutoAttack.
     """
+    names = [name for name in SWEEPS if any(r["defense"] == name for r in found.values())]
     radii = models.RADII[setting.epsilon]
     figure = matplotlib.figure.Figure((2.5 + 4.2 * len(radii), 4.4), dpi=110)
     panels = figure.subplots(1, len(radii), squeeze=False)[0]
     for axis, radius in zip(panels, radii):
         label = models.radius_label(setting, radius)
-        for index, name in enumerate(dict.fromkeys(name for name, _ in _points(setting))):
+        for index, name in enumerate(names):
             of_defense = [result for result in found.values() if result["defense"] == name]
-            curve = _places(of_defense, f"APGD {label}")
-            axis.plot(*curve, ".-", color=f"C{index}", label=name)
+            axis.plot([], [], ".-", color=f"C{index}", label=name)
+            for seed in {result["seed"] for result in of_defense}:
+                of_seed = [result for result in of_defense if result["seed"] == seed]
+                axis.plot(*_places(of_seed, f"APGD {label}"), ".-", color=f"C{index}")
             rings = _places(of_defense, f"AutoAttack {label}")
             axis.plot(*rings, "o", color=f"C{index}", fillstyle="none")
         axis.set_title(label, fontsize=11)
@@ -248,7 +261,8 @@ def _places(of_defense: list[dict], column: str) -> np.ndarray:
 
 
 TRADEOFF = Experiment(
-    "Clean and robust accuracy (%) over the strength of each defense, at equal cost",
+    "Clean and robust accuracy (%) of 200 test images, each defense over its strength, at about "
+    "equal cost",
     "mnist",
     _ROWS,
     cells,
