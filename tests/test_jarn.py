@@ -211,6 +211,15 @@ def test_regularization_interval_leaves_plain_steps_between():
     assert model.kind_of_step(2) == plain
 
 
+def test_an_epoch_that_ends_on_a_plain_step_has_the_metrics_of_the_others():
+    images, labels = toys.batch(40)  # five steps: terms on the first and the fourth
+    model = make(regularization_interval=3, discriminator_interval=1)
+    history = fit(model, images, labels, epochs=2).history
+    for metric in model.regularizer_metrics:
+        assert len(history[metric.name]) == 2
+        assert np.isfinite(history[metric.name]).all()
+
+
 def test_adversarial_weight_0_trains_the_classifier_as_without_jarn():
     images, labels = toys.batch(20)
     model, start_later = make(adversarial_weight=0.0), make(start_step=100)
