@@ -13,6 +13,8 @@ from absl import flags, logging
 from jarn_tf.runs import settings
 from jarn_tf.runs.config import declarations
 
+flags.disclaim_key_flags()  # so that --help of a command lists the flags that are defined for it
+
 
 class Parser(flags.ArgumentParser):
     """An absl parser of a function from text to value; the function raises ValueError."""

@@ -233,6 +233,11 @@ def test_every_setting_is_a_flag_and_reaches_the_configuration(monkeypatch, tmp_
         assert getattr(config, name) == value, name
 
 
+def test_help_lists_every_setting():
+    listed = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)}
+    assert listed == {*config_lib.declarations(), "workdir", "show"}
+
+
 def test_show_prints_values_with_sources_and_trains_nothing(monkeypatch, capsys):
     monkeypatch.setattr(train.training, "train", lambda *args: pytest.fail("trained"))
     with flagsaver.flagsaver():
