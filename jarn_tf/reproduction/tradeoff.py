@@ -92,6 +92,8 @@ _SMOKE_BUDGET = 2
 #: On natural images; short epochs come nearer to equal costs.
 _TRAINED_ON = 20_000
 _IMAGES = 500
+#: Twice the accuracy in % of guessing one of ten classes.
+_GUESSED = 20.0
 #: Of test images; AutoAttack takes minutes for these.
 _ATTACKED = 200
 #: Column to its attacks; the first two of AutoAttack's four take a third of its time.
@@ -254,10 +256,11 @@ def draw(setting: Setting, found: dict, path: pathlib.Path) -> None:
 
 
 def _places(of_defense: list[dict], column: str) -> np.ndarray:
-    """Clean accuracies and those of a column [2, n], by strength."""
+    """Clean accuracies and those of a column [2, n], by strength, without what only guesses."""
     by_strength = sorted(of_defense, key=lambda result: result["strength"])
     rows = [row for result in by_strength for row in result["values"].values() if column in row]
-    return np.array([[row["clean"], row[column]] for row in rows]).reshape(-1, 2).T
+    places = [[row["clean"], row[column]] for row in rows if row["clean"] > _GUESSED]
+    return np.array(places).reshape(-1, 2).T
 
 
 TRADEOFF = Experiment(
