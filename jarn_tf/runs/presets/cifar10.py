@@ -81,7 +81,7 @@ RECOMMENDED = Preset(
     | RECOMMENDED_OPTIONS
     | {
         "discriminator_filters": ((16, 32, 64), OURS),
-        "discriminator_optimizer": (Optimizer("adam", 1e-3), OURS),
+        "discriminator_optimizer": COMPACT["discriminator_optimizer"],
         "jacobian_of": ("margin", _LEVERS),
         "adversarial_weight": (0.1, _LEVERS),
         "regularization_interval": (4, f"{_LEVERS}; L1 and Frobenius not measured"),
