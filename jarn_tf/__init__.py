@@ -7,6 +7,7 @@ from jarn_tf.baselines import (
     InputGradientPenalty,
     LogitJacobianPenalty,
 )
+from jarn_tf.classifiers import as_classifier
 from jarn_tf.defense import Defense
 from jarn_tf.jacobian import input_jacobian
 from jarn_tf.jarn import JARN
@@ -19,6 +20,7 @@ __all__ = [
     "GradientAlignment",
     "InputGradientPenalty",
     "LogitJacobianPenalty",
+    "as_classifier",
     "attacks",
     "data",
     "evaluation",

@@ -12,45 +12,51 @@ import tensorflow as tf
 
 _PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
-    "softmax or sigmoid."
+    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True)."
 )
+_HELP = "See jarn_tf.as_classifier"
 
 
 def classifier(model: keras.Model) -> None:
     """Raises ValueError unless `model` is built and maps images to logits [batch, classes]."""
-    input_shape, output_shape = _shapes("classifier", model)
+    input_shape, output_shape = shapes(model)
     if len(input_shape) != 4:
         raise ValueError(
             "classifier must take images [batch, height, width, channels]. "
-            f"Received a model of inputs {input_shape}."
+            f"Received a model of inputs {input_shape}. {_HELP}."
         )
     if len(output_shape) != 2 or output_shape[-1] is None or output_shape[-1] < 2:
         raise ValueError(
             "classifier must return logits [batch, classes] of at least 2 classes. "
-            f"Received a model of outputs {output_shape}."
+            f"Received a model of outputs {output_shape}. {_HELP} for a yes or no."
         )
-    if _squashes(model):
+    if squashes((last_operation(model) or (None,))[0]):
         raise ValueError(_PROBABILITIES)
 
 
-def _squashes(model: keras.Model) -> bool:
-    """Whether a model ends in a softmax or sigmoid, as far as its graph shows."""
+def last_operation(model: keras.Model) -> tuple[keras.Operation, keras.KerasTensor] | None:
+    """What makes a model's output, and the tensor it makes it of; None if it has no graph."""
     try:
-        last = model.outputs[0]._keras_history.operation
-    except (AttributeError, IndexError, TypeError):  # no graph: a subclass
-        return False
-    if isinstance(last, keras.Model):
-        return _squashes(last)
+        operation, node, _ = model.outputs[0]._keras_history
+        return operation, operation._inbound_nodes[node].input_tensors[0]
+    except (AttributeError, IndexError, TypeError):  # a subclass
+        return None
+
+
+def squashes(operation: keras.Operation | None) -> bool:
+    """Whether an operation, layer or model ends in a softmax or sigmoid, as far as one can see."""
+    if isinstance(operation, keras.Model):
+        return squashes((last_operation(operation) or (None,))[0])
     squashing = keras.activations.sigmoid, keras.activations.softmax
     # Layers and operations of Keras have the same names.
-    return type(last).__name__ in ("Softmax", "Sigmoid") or (
-        getattr(last, "activation", None) in squashing
+    return type(operation).__name__ in ("Softmax", "Sigmoid") or (
+        getattr(operation, "activation", None) in squashing
     )
 
 
 def fits_images(name: str, model: keras.Model, image_shape: tuple, output_shape: tuple) -> None:
     """Raises ValueError unless `model` maps batches of `image_shape` to `output_shape`."""
-    received = _shapes(name, model)
+    received = shapes(model, name)
     expected = ((None, *image_shape), (None, *output_shape))
     if any(len(r) != len(e) for r, e in zip(received, expected)) or any(
         r not in (None, e)
@@ -63,17 +69,48 @@ def fits_images(name: str, model: keras.Model, image_shape: tuple, output_shape:
         )
 
 
-def _shapes(name: str, model: keras.Model) -> tuple[tuple, tuple]:
+def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
+    """Shapes of a model's inputs and outputs, also of a subclassed model that has been called.
+
+    Raises:
+        ValueError: No built model of one input and one output.
+    """
+    received = input_shape(model)
     try:
-        shapes = tuple(model.input_shape), tuple(model.output_shape)
-        if all(size is None or isinstance(size, int) for shape in shapes for size in shape):
-            return shapes
-        raise ValueError("several inputs or outputs")
-    except (AttributeError, TypeError, ValueError):
+        returned = tuple(model.output_shape)
+    except AttributeError:  # a subclass
+        returned = ()
+        if received is not None and None not in received[1:]:
+            outputs = model(tf.zeros((1, *received[1:])), training=False)
+            returned = (None, *getattr(outputs, "shape", ())[1:])
+    if received is None or not _is_shape(returned):
         raise ValueError(
             f"{name} must be a built Keras model with one input and one output. Received: "
-            f"{model!r}. Give it an Input layer."
-        ) from None
+            f"{model!r}. Call it on images once or give it an Input layer."
+        )
+    return received, returned
+
+
+def classes(model: keras.Model) -> int:
+    """Number of classes of a classifier."""
+    return shapes(model)[1][-1]
+
+
+def input_shape(model: keras.Model) -> tuple | None:
+    """(None, ...) where a model has one input and knows it: built, or a subclass once called."""
+    try:
+        received = model.input_shape
+    except AttributeError:
+        received = (getattr(model, "get_build_config", dict)() or {}).get("input_shape")
+    return (None, *received[1:]) if _is_shape(received) else None
+
+
+def _is_shape(found: object) -> bool:
+    return (
+        isinstance(found, (tuple, list))
+        and len(found) > 0
+        and all(size is None or isinstance(size, int) for size in found)
+    )
 
 
 def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
@@ -118,8 +155,8 @@ def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.
     """Images and labels as tensors, checked in full against `model`. Raises ValueError."""
     classifier(model)
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    classes = model.output_shape[-1]
-    static(images, labels, classes)
+    count = classes(model)
+    static(images, labels, count)
     if images.shape[0] != labels.shape[0]:
         raise ValueError(
             f"images and labels differ in number. Received: {images.shape[0]} and "
@@ -129,10 +166,10 @@ def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.
         (tf.reduce_max(labels, axis=-1) == 1) & (tf.reduce_sum(tf.abs(labels), axis=-1) == 1)
     ):
         raise ValueError(
-            f"labels [batch, {classes}] must be one-hot rows. Received rows without exactly one 1."
+            f"labels [batch, {count}] must be one-hot rows. Received rows without exactly one 1."
         )
     with as_value_error():
-        values(images, labels, classes)
+        values(images, labels, count)
     images = tf.cast(images, tf.float32)
     logits(model, images)
     return images, labels

@@ -57,6 +57,7 @@ class Defense(keras.Model):
                 f"The classifier must compute in float32. Received: {classifier.compute_dtype}."
             )
         self.classifier = classifier
+        self._shapes = checks.shapes(classifier)
         self.perturb = perturb
         self.seed = seed
         Defense.check_settings(self)
@@ -78,12 +79,12 @@ class Defense(keras.Model):
     @property
     def input_shape(self) -> tuple:
         """Shape of the images, (None, height, width, channels)."""
-        return self.classifier.input_shape
+        return self._shapes[0]
 
     @property
     def output_shape(self) -> tuple:
         """Shape of the logits, (None, classes)."""
-        return self.classifier.output_shape
+        return self._shapes[1]
 
     def compile(
         self,
@@ -155,7 +156,7 @@ class Defense(keras.Model):
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         if labels.shape.rank == 2 and labels.shape[-1] == 1:
             labels = tf.squeeze(labels, -1)  # as Keras's own sparse losses accept them
-        classes = self.classifier.output_shape[-1]
+        classes = self.output_shape[-1]
         checks.static(images, labels, classes)
         if weights is not None:
             weights = tf.reshape(weights, [-1])  # [batch, 1], too, as Keras accepts it

@@ -111,7 +111,7 @@ class JARN(Defense):
         **kwargs: Any,
     ):
         super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
-        image_shape = tuple(classifier.input_shape[1:])
+        image_shape = self.input_shape[1:]
         checks.fits_images("adaptor", adaptor, image_shape, image_shape)
         checks.fits_images("discriminator", discriminator, image_shape, (1,))
         self.adaptor = adaptor

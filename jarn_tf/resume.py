@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from jarn_tf import checks
 from jarn_tf.files import write_atomically, write_json
 
 
@@ -99,7 +100,8 @@ def digest_of_model(model: keras.Model) -> str:
 
     Not of Keras's description: that numbers layers anew each time, and has none of functions.
     """
-    images = np.random.default_rng(0).uniform(size=(8, *model.input_shape[1:])).astype(np.float32)
+    shape = (8, *checks.input_shape(model)[1:])
+    images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
     logits, again = (np.asarray(model(images, training=False), np.float64) for _ in range(2))
     answers = np.round(logits / max(np.abs(logits).max(), 1e-30), 2) + 0.0  # 0 has one sign
     if not np.allclose(logits, again, rtol=1e-3):

@@ -70,7 +70,7 @@ def apgd(
     arguments.whole("restarts", restarts)
     arguments.whole("targets", targets, least=0)
     arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
-    loss = apgd_loss(loss, targets, classifier.output_shape[-1])
+    loss = apgd_loss(loss, targets, checks.classes(classifier))
     lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
     aims = [np.zeros(len(images), np.int32)]
     if targets:

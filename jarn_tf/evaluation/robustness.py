@@ -64,7 +64,7 @@ def robustness(
             classifier, images, labels, attack, batch_size, progress, parts, f"{number}_",
             worst[attack.epsilon],
         )  # fmt: skip
-        row = attack.row(classifier.output_shape[-1])
+        row = attack.row(checks.classes(classifier))
         rows.append(row | {"accuracy": float(right.mean()), "seconds": round(seconds, 2)})
     if save_to:
         _save(worst, labels, save_to)

@@ -46,12 +46,12 @@ def transfer(
     classes = {}
     for name, model in {"substitute": substitute, **classifiers}.items():
         checks.classifier(model)
-        classes[name] = model.output_shape[-1]
-        if tuple(model.input_shape[1:]) != images.shape[1:] or len(set(classes.values())) > 1:
+        shape, classes[name] = checks.input_shape(model)[1:], checks.classes(model)
+        if shape != images.shape[1:] or len(set(classes.values())) > 1:
             raise ValueError(
                 f"The {name} does not fit: the images are {images.shape[1:]} of "
                 f"{classes['substitute']} classes. Received a model of images "
-                f"{tuple(model.input_shape[1:])} and {classes[name]} classes. Name a model of the "
+                f"{shape} and {classes[name]} classes. Name a model of the "
                 "same dataset."
             )
     right = {name: {attack.name: 0 for attack in list_of_attacks} for name in classifiers}

@@ -77,7 +77,7 @@ def load_classifier(path: str | os.PathLike) -> keras.Model:
 def refuse_other_shape(classifier: keras.Model, name: str, dataset: data.Dataset) -> None:
     """Raises ValueError unless a classifier has the dataset's image shape and classes."""
     checks.classifier(classifier)
-    shape = tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+    shape = checks.input_shape(classifier)[1:], checks.classes(classifier)
     if shape != (dataset.image_shape, dataset.classes):
         raise ValueError(
             f"The classifier does not fit {name}, which has images {dataset.image_shape} of "

@@ -1,0 +1,131 @@
+"""Any Keras model as what this package trains and attacks: images in [0, 1] to logits."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from jarn_tf import arguments, checks
+
+#: Smallest probability whose logarithm float32 has.
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+def as_classifier(
+    model: keras.Model,
+    pixel_scale: float = 1.0,
+    probabilities: bool = False,
+    image_shape: tuple[int, int, int] | None = None,
+) -> keras.Model:
+    """A Keras model from images [batch, height, width, channels] in [0, 1] to logits.
+
+    It shares its weights with `model`. The weights of a last layer whose activation is undone are
+    copied, because the layer has to be another one.
+
+    Args:
+        model: Any Keras model with one input and one output: images, also without a channel axis
+            or flat, to [batch, classes]; or to [batch, 1], a yes or no, which becomes two logits,
+            0 and its own.
+        pixel_scale: Largest pixel value that `model` expects, such as 255.
+        probabilities: Whether `model` returns probabilities. A last softmax or sigmoid is left out
+            where the graph shows it. Elsewhere, as in a subclassed model, the logits are the
+            logarithms of the probabilities, which have no gradient where one is below 1e-38.
+        image_shape: (height, width, channels) where `model` does not know it: it has not been
+            called yet, takes images of any size, or flat ones.
+
+    Raises:
+        ValueError: No model of one input and one output, an image shape that it does not take or
+            has to be told, outputs that are not [batch, classes], or a scale that is not positive.
+    """
+    arguments.positive("pixel_scale", pixel_scale)
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"model must be a Keras model. Received: {model!r}.")
+    image_shape, taken = _image_shape(model, image_shape)
+    inputs = keras.Input(image_shape)
+    images = keras.layers.Rescaling(pixel_scale)(inputs) if pixel_scale != 1 else inputs
+    if taken != image_shape:
+        images = keras.layers.Reshape(taken)(images)
+    before = _without_squash(model) if probabilities else None
+    outputs = _called(before or model, images)
+    if len(outputs.shape) != 2:
+        raise ValueError(
+            "model must return [batch, classes], or [batch, 1] for a yes or no. Received outputs "
+            f"{tuple(outputs.shape)}."
+        )
+    one = outputs.shape[-1] == 1
+    if probabilities and before is None:
+        outputs = _log(outputs) - (_log(1 - outputs) if one else 0)
+    if one:
+        outputs = keras.layers.ZeroPadding1D((1, 0))(outputs[..., None])[..., 0]
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _image_shape(
+    model: keras.Model, told: tuple[int, int, int] | None
+) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Shape of the images, and the shape in which the model takes them."""
+    known = checks.input_shape(model)
+    example = "jarn_tf.as_classifier(model, image_shape=(height, width, channels))"
+    if told is not None:
+        told = tuple(told)
+        if len(told) != 3 or any(not isinstance(size, int) or size < 1 for size in told):
+            raise ValueError(
+                "image_shape must be three whole numbers, height, width, channels. "
+                f"Received: {told}."
+            )
+        if known is None or _fits(told, known[1:]):
+            return told, told
+        if None not in known[1:] and math.prod(known[1:]) == math.prod(told):
+            return told, tuple(known[1:])
+        raise ValueError(f"model takes images {known[1:]}. Received image_shape {told}.")
+    if known is None:
+        raise ValueError(f"model has not seen an image yet. Give {example}.")
+    sizes = tuple(known[1:])
+    if len(sizes) == 2 and None not in sizes:
+        return (*sizes, 1), sizes
+    if len(sizes) != 3 or None in sizes:
+        raise ValueError(f"model takes inputs {known}. Give {example}.")
+    return sizes, sizes
+
+
+def _fits(shape: tuple[int, ...], known: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(known) and all(k in (None, s) for s, k in zip(shape, known))
+
+
+def _called(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
+    try:
+        outputs = model(images)
+    except Exception as error:  # whatever a model of somebody else's raises
+        raise ValueError(
+            f"model cannot be called on images {tuple(images.shape)}: {str(error).splitlines()[0]}"
+        ) from None
+    if not isinstance(outputs, keras.KerasTensor):
+        raise ValueError(f"model must have one output. Received outputs {outputs!r}.")
+    return outputs
+
+
+def _without_squash(model: keras.Model) -> keras.Model | None:
+    """The model up to its last softmax or sigmoid; None where its graph shows none."""
+    operation, taken = checks.last_operation(model) or (None, None)
+    if isinstance(operation, keras.Model):
+        inner = _without_squash(operation)
+        outputs = inner and inner(taken)
+    elif not checks.squashes(operation):
+        outputs = None
+    else:
+        outputs = _linear(operation, taken)(taken) if getattr(operation, "weights", None) else taken
+    return None if outputs is None else keras.Model(model.inputs, outputs, name=model.name)
+
+
+def _linear(layer: keras.Layer, taken: keras.KerasTensor) -> keras.Layer:
+    """The layer without its activation, with a copy of its weights."""
+    copy = type(layer).from_config(layer.get_config() | {"activation": "linear"})
+    copy.build(taken.shape)
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def _log(probabilities: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.log(keras.ops.maximum(probabilities, _TINY))
