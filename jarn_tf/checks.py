@@ -12,7 +12,8 @@ import tensorflow as tf
 
 _PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
-    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True)."
+    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); on the command "
+    "line --probabilities."
 )
 _HELP = "See jarn_tf.as_classifier"
 

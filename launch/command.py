@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging as standard_logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -38,6 +39,20 @@ class Words(flags.EnumParser):
         if argument not in self.enum_values:
             raise ValueError(f"it must be one of {', '.join(self.enum_values)}")
         return argument
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Imports modules by name, also from the working directory, for what they register with Keras.
+
+    Raises:
+        ValueError: A module that cannot be imported.
+    """
+    sys.path.insert(0, "")  # as `python -m` has it, a console command not
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a module of the user's raises
+            raise ValueError(f"--import={name} cannot be imported: {error}") from None
 
 
 def define_setting(name: str, help: str | None = None) -> None:

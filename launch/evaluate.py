@@ -1,7 +1,8 @@
 """Attacks a trained classifier: `python -m launch.evaluate --workdir=runs/mnist_jarn_recommended`.
 
-Or a classifier of your own: `--model=FILE.keras --dataset=mnist --output=DIR`. `--verdict` judges
-whether its gradients are masked. An interrupted evaluation is continued by the same command.
+Or a model of your own: `--model=FILE.keras --dataset=mnist --output=DIR`; `--pixel_scale=255` and
+`--probabilities` where it expects and returns those. `--verdict` judges whether its gradients are
+masked. An interrupted evaluation is continued by the same command.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from launch import command
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("workdir", None, "Folder of a finished run.")
-flags.DEFINE_string("model", None, "A .keras file instead: images in [0, 1] to logits.")
+flags.DEFINE_string("model", None, "A file of a Keras model instead.")
+flags.DEFINE_float("pixel_scale", 1.0, "With --model: largest pixel value that it expects.")
+flags.DEFINE_bool("probabilities", False, "With --model: whether it returns probabilities.")
+flags.DEFINE_list("import", [], "Modules to import first, which register classes of --model.")
 command.define_setting("dataset", "With --model: what to evaluate it on.")
 flags.DEFINE_string("output", None, "With --model: folder of evaluation.json.")
 command.define_setting("data_dir")
@@ -49,7 +53,10 @@ def main(argv: list[str]) -> None:
         if FLAGS.workdir:
             target = evaluating.finished_run(FLAGS.workdir)
         elif FLAGS.model and FLAGS.dataset and FLAGS.output:
-            target = evaluating.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output)
+            command.import_modules(FLAGS["import"].value)
+            target = evaluating.saved_model(
+                FLAGS.model, FLAGS.dataset, FLAGS.output, FLAGS.pixel_scale, FLAGS.probabilities
+            )
         else:
             raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
         if not FLAGS.attacks:

@@ -141,6 +141,28 @@ def test_a_model_of_another_image_shape_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_model_of_pixels_up_to_255(digits_classifier, digits, tmp_path, probabilities):
+    """As it is it is no better than chance, and the report says why; told so it is itself."""
+    inputs = keras.Input((28, 28))
+    outputs = digits_classifier(keras.layers.Rescaling(1 / 255)(inputs[..., None]))
+    outputs = keras.layers.Softmax()(outputs) if probabilities else outputs
+    keras.Model(inputs, outputs).save(tmp_path / "m.keras")
+
+    def evaluated(**options):
+        target = evaluating.saved_model(tmp_path / "m.keras", "digits", tmp_path / "o", **options)
+        return evaluating.evaluate(target, [Attack("fgsm", 0.05)], examples=50)
+
+    as_it_is = evaluated(probabilities=probabilities)
+    told = evaluated(probabilities=probabilities, pixel_scale=255.0)
+    predicted = digits_classifier(digits.test.floats[:50]).numpy().argmax(axis=1)
+    assert told["attacks"][0]["accuracy"] == np.mean(predicted == digits.test.labels[:50])
+    assert as_it_is["attacks"][0]["accuracy"] < 0.2
+    assert as_it_is["accuracy_on_255"] == told["attacks"][0]["accuracy"]
+    assert "--pixel_scale=255" in evaluation.report_text(as_it_is)
+    assert "accuracy_on_255" not in told
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no model"])
 def test_a_file_that_is_no_model(tmp_path, content):
     path = tmp_path / "m.keras"

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from jarn_tf import checks
 from jarn_tf.evaluation.attack import Attack
 from jarn_tf.evaluation.masking import Verdict
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import saliency
+from jarn_tf.inference import logits_of_all
 from jarn_tf.resume import Parts
 
 
@@ -36,6 +38,8 @@ def report(
     Returns:
         `examples`: n. `attacks`: the rows of `robustness`. `collapsed_to_class`: the class that
         every image is taken for, although there are several; else None. `saliency`: see there.
+        `accuracy_on_255`: only where accuracy is near chance, and the same images times 255 give a
+        much better one (0 to 1): the model expects pixels up to 255.
     """
     rows = robustness(
         classifier,
@@ -46,12 +50,19 @@ def report(
         save_to=save_to,
     )
     several = len(np.unique(labels)) > 1
-    return {
+    found = {
         "examples": len(labels),
         "attacks": rows,
         "collapsed_to_class": only_class(classifier, images) if several else None,
         "saliency": saliency(classifier, images, labels),
     }
+    (clean,) = (row["accuracy"] for row in rows if row["name"] == "clean")
+    if clean < 2 / checks.classes(classifier):
+        predicted = logits_of_all(classifier, 255 * images).argmax(axis=1)
+        scaled = float(np.mean(predicted == labels))
+        if scaled > clean + 0.2:
+            found["accuracy_on_255"] = scaled
+    return found
 
 
 def report_text(found: dict) -> str:
@@ -75,6 +86,12 @@ def report_text(found: dict) -> str:
         lines.append(
             "Warning: the classifier has collapsed. Every test image is taken for class "
             f"{found['collapsed_to_class']}."
+        )
+    if "accuracy_on_255" in found:
+        lines.append(
+            f"Warning: {found['accuracy_on_255']:.2%} of the images are right once they are "
+            "multiplied by 255: the model expects pixels up to 255. Give --pixel_scale=255, or "
+            "jarn_tf.as_classifier(model, pixel_scale=255)."
         )
     return "\n".join(lines)
 

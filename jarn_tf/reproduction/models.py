@@ -169,7 +169,7 @@ def accuracies(
 
 def classifier(workdir: pathlib.Path) -> keras.Model:
     """A run's classifier, ready to attack."""
-    return evaluating.finished_run(workdir).classifier
+    return evaluating.finished_run(workdir).model
 
 
 def dataset(setting: Setting) -> data.Dataset:

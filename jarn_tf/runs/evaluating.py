@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from jarn_tf import arguments, checks, data, evaluation
+from jarn_tf.classifiers import as_classifier
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
@@ -27,20 +28,31 @@ class Target:
     """A classifier to evaluate, on the test images of a dataset.
 
     Attributes:
-        classifier: Keras model from images in [0, 1] to logits.
+        model: Keras model from images in [0, 1] to logits, unless the next two say otherwise.
         dataset: Name of the dataset.
         data_dir: TFDS folder, or None.
         examples: The first so many test images; None for all.
         epsilon: Radius to attack with unless told.
         output: Folder of `evaluation.json`.
+        pixel_scale, probabilities: As in `as_classifier`.
     """
 
-    classifier: keras.Model
+    model: keras.Model
     dataset: str
     data_dir: str | None
     examples: int | None
     epsilon: float
     output: pathlib.Path
+    pixel_scale: float = 1.0
+    probabilities: bool = False
+
+    def classifier(self, dataset: data.Dataset) -> keras.Model:
+        """The model as a classifier of the dataset's images. ValueError if it does not fit them."""
+        known = checks.input_shape(self.model) or ()
+        told = None if len(known) == 4 and None not in known[1:] else dataset.image_shape
+        classifier = as_classifier(self.model, self.pixel_scale, self.probabilities, told)
+        refuse_other_shape(classifier, self.dataset, dataset)
+        return classifier
 
 
 def finished_run(workdir: str | os.PathLike) -> Target:
@@ -59,10 +71,24 @@ def finished_run(workdir: str | os.PathLike) -> Target:
     )
 
 
-def saved_model(path: str | os.PathLike, dataset: str, output: str | os.PathLike) -> Target:
-    """A classifier of the user's own, or a saved `Defense`. ValueError if it cannot be loaded."""
-    epsilon = preset(dataset).epsilon
-    return Target(load_classifier(path), dataset, None, None, epsilon, pathlib.Path(output))
+def saved_model(
+    path: str | os.PathLike,
+    dataset: str,
+    output: str | os.PathLike,
+    pixel_scale: float = 1.0,
+    probabilities: bool = False,
+) -> Target:
+    """A model of the user's own, or a saved `Defense`. ValueError if it cannot be loaded."""
+    return Target(
+        load_classifier(path),
+        dataset,
+        None,
+        None,
+        preset(dataset).epsilon,
+        pathlib.Path(output),
+        pixel_scale,
+        probabilities,
+    )
 
 
 def load_classifier(path: str | os.PathLike) -> keras.Model:
@@ -120,12 +146,17 @@ def evaluate(
     refuse_unwritable(target.output)
     if verdict_epsilon is not None:
         arguments.positive("The radius of a verdict", verdict_epsilon)
-    test = _test_images(target, examples, data_dir)
-    parts = _parts(target, test, list_of_attacks, verdict_epsilon, seed)
-    found = measured(target.classifier, target.dataset, test, list_of_attacks, parts, target.output)
+    dataset = data.load(
+        target.dataset,
+        data_dir or target.data_dir,
+        test_examples=target.examples if examples is None else examples,
+    )
+    classifier, test = target.classifier(dataset), dataset.test
+    parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)
+    found = measured(classifier, target.dataset, test, list_of_attacks, parts, target.output)
     print(f"\n{evaluation.report_text(found)}\n")
     if verdict_epsilon is not None:
-        verdict = _judge(target, test.first(_JUDGED), verdict_epsilon, seed, parts)
+        verdict = _judge(target, classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
         found["verdict"] = verdict.as_dict()
     evaluations.add(target.output, found)
     parts.discard()
@@ -160,18 +191,9 @@ def measured(
     }
 
 
-def _test_images(target: Target, examples: int | None, data_dir: str | None) -> data.Split:
-    dataset = data.load(
-        target.dataset,
-        data_dir or target.data_dir,
-        test_examples=target.examples if examples is None else examples,
-    )
-    refuse_other_shape(target.classifier, target.dataset, dataset)
-    return dataset.test
-
-
 def _parts(
     target: Target,
+    classifier: keras.Model,
     test: data.Split,
     list_of_attacks: Sequence[Attack],
     verdict_epsilon: float | None,
@@ -180,7 +202,7 @@ def _parts(
     return Parts(
         target.output / "evaluation_state",
         {
-            "model": digest_of_model(target.classifier),
+            "model": digest_of_model(classifier),
             "data": digest_of_arrays(test.images, test.labels),
             "epsilon": sorted({attack.epsilon for attack in list_of_attacks}),
             "attacks": sorted({attack.name for attack in list_of_attacks}),
@@ -193,11 +215,16 @@ def _parts(
 
 
 def _judge(
-    target: Target, judged: data.Split, epsilon: float, seed: int, parts: Parts
+    target: Target,
+    classifier: keras.Model,
+    judged: data.Split,
+    epsilon: float,
+    seed: int,
+    parts: Parts,
 ) -> evaluation.Verdict:
     """The masking verdict, printed and drawn."""
     verdict = evaluation.masking_verdict(
-        target.classifier,
+        classifier,
         judged.floats,
         judged.labels,
         epsilon=epsilon,
