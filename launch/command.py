@@ -6,10 +6,11 @@ import contextlib
 import importlib
 import logging as standard_logging
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 from jarn_tf.runs import settings
 from jarn_tf.runs.config import declarations
@@ -77,6 +78,13 @@ def define_list(name: str, read: Callable[[str], Any], takes: str, help: str) ->
             raise ValueError(f"{text!r} is not {takes}") from None
 
     flags.DEFINE(Parser(read_all, takes), name, None, help)
+
+
+def run(module: types.ModuleType) -> None:
+    """Runs a module's `main` for a console command, whose --help lists the module's flags."""
+    for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(module.main)
 
 
 @contextlib.contextmanager

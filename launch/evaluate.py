@@ -7,11 +7,14 @@ masked. An interrupted evaluation is continued by the same command.
 
 from __future__ import annotations
 
+import sys
+
 from absl import app, flags
 
 from jarn_tf import evaluation
 from jarn_tf.runs import evaluating, settings
-from launch import command
+
+from . import command  # the wheel has this folder as jarn_tf.launch
 
 FLAGS = flags.FLAGS
 
@@ -82,6 +85,11 @@ def main(argv: list[str]) -> None:
             max(radii) if FLAGS.verdict else None,
             FLAGS.seed,
         )
+
+
+def run() -> None:
+    """The console command `jarn-evaluate`."""
+    command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":

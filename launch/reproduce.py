@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 from absl import app, flags
 
 from jarn_tf import reproduction
 from jarn_tf.reproduction import dry_run
-from launch import command
+
+from . import command  # the wheel has this folder as jarn_tf.launch
 
 FLAGS = flags.FLAGS
 
@@ -72,6 +75,11 @@ def main(argv: list[str]) -> None:
             raise ValueError("dry_run_batch is for a dry run: give --dry_run=20, say.")
         else:
             print(f"\n{reproduction.reproduce(setting)}")
+
+
+def run() -> None:
+    """The console command `jarn-reproduce`."""
+    command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Every setting of a run is a flag; unset ones have the preset's value. `--show` p
 from __future__ import annotations
 
 import pathlib
+import sys
 
 from absl import app, flags
 
@@ -13,7 +14,8 @@ from jarn_tf.runs import training
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import resolve
 from jarn_tf.runs.tables import resolved_table
-from launch import command
+
+from . import command  # the wheel has this folder as jarn_tf.launch
 
 FLAGS = flags.FLAGS
 
@@ -46,6 +48,11 @@ def main(argv: list[str]) -> None:
             return
         default = pathlib.Path("runs") / f"{config.dataset}_{config.pair}_{config.preset}"
         training.train(config, FLAGS.workdir or default)
+
+
+def run() -> None:
+    """The console command `jarn-train`."""
+    command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":
