@@ -125,7 +125,9 @@ class InputGradientPenalty(JacobianPenalty):
         arguments.one_of("norm", self.norm, ("l2", "l1"))
 
     def penalties(self, clean, images, labels, batch):
-        logits, jacobian = logits_and_jacobian(self.classifier, images, labels, training=True)
+        logits, jacobian = logits_and_jacobian(
+            self.classifier, images, labels, training=True, loss=self.loss_of_each
+        )
         sizes = tf.square(jacobian) if self.norm == "l2" else tf.abs(jacobian)
         return logits, tf.reduce_sum(sizes, axis=[1, 2, 3])
 

@@ -88,23 +88,45 @@ class Defense(keras.Model):
 
     def compile(
         self,
-        classifier_optimizer: str | keras.optimizers.Optimizer = "adam",
+        classifier_optimizer: str | keras.optimizers.Optimizer | None = None,
         metrics: Sequence | None = ("accuracy",),
         weighted_metrics: Sequence | None = None,
         run_eagerly: bool = False,
+        optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: str | Callable | keras.losses.Loss | None = None,
     ) -> None:
         """Configures training.
 
         Args:
-            classifier_optimizer: Optimizer of the classifier (rate alpha in the paper).
+            classifier_optimizer: Optimizer of the classifier (rate alpha in the paper); Adam
+                unless told.
             metrics: As in `keras.Model.compile`, of labels and logits.
             weighted_metrics: As in `keras.Model.compile`.
             run_eagerly: Whether steps run eagerly, for debugging.
+            optimizer: Another name of `classifier_optimizer`, as in `keras.Model.compile`.
+            loss: L_cls: any Keras loss of labels and logits with a value for each image, such as
+                `keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)`; the
+                cross-entropy of integer or one-hot labels unless told. Gradient penalties and
+                JARN's J with `jacobian_of="loss"` are of this loss, each image's without its
+                sample weight. Attacks on training images, `TRADES`'s divergence and
+                `GradientAlignment` are of the cross-entropy.
+
+        Raises:
+            ValueError: Two optimizers for the classifier, or a loss of probabilities.
         """
-        self.classifier_optimizer = self._build_optimizer(classifier_optimizer, self.classifier)
+        if classifier_optimizer is not None and optimizer is not None:
+            raise ValueError(
+                "optimizer is the classifier's, as classifier_optimizer is. Received both."
+            )
+        chosen = classifier_optimizer if optimizer is None else optimizer
+        self.classifier_optimizer = self._build_optimizer(
+            "adam" if chosen is None else chosen, self.classifier
+        )
+        loss = losses.CrossEntropy() if loss is None else loss
+        self.loss_of_each = losses.of_each(loss)
         super().compile(
             optimizer=self.classifier_optimizer,
-            loss=losses.CrossEntropy(),
+            loss=loss,
             metrics=None if metrics is None else list(metrics),
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
@@ -178,9 +200,13 @@ class Defense(keras.Model):
         self, labels: tf.Tensor, logits: tf.Tensor, weights: Any, batch: BatchSlice
     ) -> tf.Tensor:
         """This replica's share of L_cls and of the classifier's own regularisation losses."""
-        return batch.mean(_weighted(labels, logits, weights)) + self._regularization(
-            self.classifier
-        )
+        losses_of_images = self._weighted(labels, logits, weights)
+        return batch.mean(losses_of_images) + self._regularization(self.classifier)
+
+    def _weighted(self, labels: tf.Tensor, logits: tf.Tensor, weights: Any) -> tf.Tensor:
+        """L_cls per image times its sample weight."""
+        per_image = self.loss_of_each(labels, logits)
+        return per_image if weights is None else per_image * tf.cast(weights, per_image.dtype)
 
     def _regularization(self, network: keras.Model) -> tf.Tensor:
         """This replica's share of the losses that a network's layers add (weight decay)."""
@@ -204,7 +230,7 @@ class Defense(keras.Model):
         for metric in self.metrics:
             if metric.name == "loss":
                 # Averaged over the number of images, not over the weights, as Keras does it.
-                metric.update_state(_weighted(labels, logits, weights))
+                metric.update_state(self._weighted(labels, logits, weights))
         results = self.compute_metrics(images, labels, logits, sample_weight=weights)
         for metric in self.regularizer_metrics:
             del results[metric.name]
@@ -315,7 +341,7 @@ class Defense(keras.Model):
     def get_compile_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         config = super().get_compile_config()
-        kept = {name: config[name] for name in ("metrics", "weighted_metrics")}
+        kept = {name: config[name] for name in ("metrics", "weighted_metrics", "loss")}
         return kept | {name: serialize(getattr(self, name)) for name in self.OPTIMIZERS}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -325,9 +351,3 @@ class Defense(keras.Model):
 def _comparable(setting: Any) -> Any:
     """A value that differs once the setting does, also where its object is changed in place."""
     return (setting, setting.get_config()) if hasattr(setting, "get_config") else setting
-
-
-def _weighted(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
-    """L_cls per image times its sample weight."""
-    per_image = losses.cross_entropy(labels, logits)
-    return per_image if weights is None else per_image * tf.cast(weights, per_image.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -14,6 +16,7 @@ def logits_and_jacobian(
     labels: tf.Tensor,
     of: str = "loss",
     training: bool = False,
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = losses.cross_entropy,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits and the input gradient of one scalar per image, from a single forward pass.
 
@@ -25,11 +28,12 @@ def logits_and_jacobian(
             [batch, classes].
         images: Float tensor [batch, height, width, channels] in [0, 1].
         labels: Integer labels [batch], or one-hot rows [batch, classes].
-        of: What is differentiated. `"loss"`: the cross-entropy (J, Eq. 6). `"softmax"`: the
+        of: What is differentiated. `"loss"`: `loss` (J, Eq. 6). `"softmax"`: the
             probability of the label's class (the authors' released code). `"logit"`: the logit of
             the label's class, whose gradient does not vanish where the classifier is sure.
             `"margin"`: that logit minus the largest other one.
         training: Whether the classifier runs in training mode.
+        loss: Function of labels and logits to one value per image, for `of="loss"`.
 
     Returns:
         Logits [batch, classes] and Jacobian, of the shape of `images`. Both are differentiable
@@ -40,7 +44,7 @@ def logits_and_jacobian(
         tape.watch(images)
         logits = classifier(images, training=training)
         if of == "loss":
-            scalars = losses.cross_entropy(labels, logits)
+            scalars = loss(labels, logits)
         elif of == "margin":
             scalars = -losses.margin(labels, logits)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -150,20 +150,27 @@ class JARN(Defense):
 
     def compile(
         self,
-        classifier_optimizer: str | keras.optimizers.Optimizer = "adam",
+        classifier_optimizer: str | keras.optimizers.Optimizer | None = None,
         adaptor_optimizer: str | keras.optimizers.Optimizer = "adam",
         discriminator_optimizer: str | keras.optimizers.Optimizer = "adam",
         metrics: Sequence | None = ("accuracy",),
         weighted_metrics: Sequence | None = None,
         run_eagerly: bool = False,
+        optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: str | Callable | keras.losses.Loss | None = None,
     ) -> None:
         """Configures training; the three rates are alpha, beta and gamma of Algorithm 1.
 
+        Args:
+            classifier_optimizer, metrics, weighted_metrics, run_eagerly, optimizer, loss: As in
+                `Defense.compile`.
+            adaptor_optimizer, discriminator_optimizer: Those of the other two networks.
+
         Raises:
-            ValueError: One optimizer object given for two networks.
+            ValueError: One optimizer object given for two networks; as `Defense.compile`.
         """
-        given = (classifier_optimizer, adaptor_optimizer, discriminator_optimizer)
-        objects = [id(o) for o in given if not isinstance(o, (str, dict))]
+        given = (classifier_optimizer, optimizer, adaptor_optimizer, discriminator_optimizer)
+        objects = [id(o) for o in given if not isinstance(o, (str, dict, type(None)))]
         if len(set(objects)) < len(objects):
             raise ValueError(
                 "Each network needs an optimizer of its own. Received one object for two of "
@@ -173,7 +180,9 @@ class JARN(Defense):
         self.discriminator_optimizer = self._build_optimizer(
             discriminator_optimizer, self.discriminator
         )
-        super().compile(classifier_optimizer, metrics, weighted_metrics, run_eagerly)
+        super().compile(
+            classifier_optimizer, metrics, weighted_metrics, run_eagerly, optimizer, loss
+        )
 
     def kind_of_step(self, step: int) -> str:
         taken, between = divmod(step - self.start_step, self.regularization_interval)
@@ -200,7 +209,7 @@ class JARN(Defense):
 
         with tf.GradientTape(persistent=True) as tape:
             logits, jacobian = logits_and_jacobian(
-                self.classifier, images, labels, self.jacobian_of, training=True
+                self.classifier, images, labels, self.jacobian_of, True, self.loss_of_each
             )  # line 6
             classification_loss = self._classification_loss(labels, logits, weights, batch)  # 5
             classification_loss += self._penalty(jacobian, batch)

@@ -6,6 +6,9 @@ result depends on how a batch is split over replicas.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -121,6 +124,43 @@ def standardize(images: tf.Tensor) -> tf.Tensor:
     axes = list(range(1, images.shape.rank))
     centred = images - tf.reduce_mean(images, axis=axes, keepdims=True)
     return tf.math.l2_normalize(centred, axis=axes)
+
+
+def of_each(
+    loss: str | dict | Callable | keras.losses.Loss,
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A Keras loss as a function of labels and logits to one value per image [batch].
+
+    Args:
+        loss: As `keras.Model.compile` takes it. Its reduction is left out.
+
+    Raises:
+        ValueError: A loss that Keras does not know, or of probabilities; when called, one without
+            a value for each image.
+    """
+    found = keras.losses.get(loss)
+    if isinstance(found, keras.losses.Loss):
+        function, of_logits = found.call, found.get_config().get("from_logits")
+    else:
+        function, parameters = found, inspect.signature(found).parameters
+        of_logits = parameters["from_logits"].default if "from_logits" in parameters else None
+    if of_logits is False:
+        raise ValueError(
+            "loss must be of logits, as the classifier returns them. Received one of "
+            f"probabilities: {loss!r}. Give the class with from_logits=True, such as "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        )
+
+    def each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        values = tf.convert_to_tensor(function(labels, logits))
+        if values.shape.rank != 1:
+            raise ValueError(
+                "loss must give one value for each image. Received values of shape "
+                f"{tuple(values.shape)} from {loss!r}."
+            )
+        return values
+
+    return each
 
 
 @keras.saving.register_keras_serializable("jarn_tf")
