@@ -573,3 +573,35 @@ def test_a_healthy_run_is_not_warned_of(digits, digits_classifier, capsys):
     assert history["accuracy"][-1] > 0.5  # it learned
     assert len(history["discriminator_real_accuracy"]) == 3  # and the game was played
     assert capsys.readouterr().out == ""
+
+
+# A line an epoch
+
+
+def test_a_line_of_an_epoch_fits_a_terminal(capsys):
+    """The longest there is: of JARN, at the end of a long run."""
+    line = callbacks.EpochLine()
+    line.set_params({"steps": 1, "epochs": 1000})
+    logs = {
+        "loss": 12.345, "accuracy": 0.98765, "val_loss": 1.0, "val_accuracy": 0.5,
+        "val_robust_accuracy": 0.25, "adversarial_loss": -12.345,
+        "discriminator_real_accuracy": 0.123, "discriminator_adapted_accuracy": 1.0,
+    }  # fmt: skip
+    line.on_epoch_begin(998)
+    line.on_train_batch_end(0)
+    line.on_epoch_end(998, logs)
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert len(printed) <= 95  # seconds may have five digits
+    head, rest = printed.split(": ")
+    assert head.startswith("999/1000, ")
+    assert rest == (
+        "loss 12.3, accuracy 0.988, val 0.500, attacked 0.250, L_adv -12.3, D 0.12/1.00"
+    )
+
+
+def test_a_line_has_what_there_is(capsys):
+    line = callbacks.EpochLine()
+    line.set_params({"steps": None, "epochs": 2})
+    line.on_epoch_begin(0)
+    line.on_epoch_end(0, {"loss": 0.5, "penalty": 0.25})
+    assert capsys.readouterr().out.rstrip().endswith(": loss 0.5, penalty 0.25")

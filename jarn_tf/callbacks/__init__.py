@@ -5,6 +5,7 @@ from jarn_tf.callbacks.checkpoints import CheckpointEachEpoch
 from jarn_tf.callbacks.collapse import CollapseWarning
 from jarn_tf.callbacks.constant_adaptor import ConstantAdaptorWarning
 from jarn_tf.callbacks.discriminator_won import DiscriminatorWonWarning
+from jarn_tf.callbacks.epoch_line import EpochLine
 from jarn_tf.callbacks.history_file import HistoryFile
 from jarn_tf.callbacks.robust_accuracy import RobustAccuracy
 from jarn_tf.callbacks.tensorboard import TensorBoard
@@ -15,6 +16,7 @@ __all__ = [
     "CollapseWarning",
     "ConstantAdaptorWarning",
     "DiscriminatorWonWarning",
+    "EpochLine",
     "HistoryFile",
     "RobustAccuracy",
     "TensorBoard",

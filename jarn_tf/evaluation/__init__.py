@@ -9,7 +9,7 @@ from jarn_tf.evaluation.figures import (
     verdict_figure,
 )
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
-from jarn_tf.evaluation.report import report, report_text, verdict_text
+from jarn_tf.evaluation.report import in_words, report, report_text, verdict_text
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import (
     alignment_and_robustness,
@@ -32,6 +32,7 @@ __all__ = [
     "loss_surface",
     "masking_verdict",
     "only_class",
+    "in_words",
     "report",
     "report_text",
     "robustness",

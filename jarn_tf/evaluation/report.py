@@ -63,6 +63,17 @@ def report(
     return found
 
 
+def in_words(found: dict) -> str:
+    """What is left of the accuracy of a `report`, in a sentence for each radius."""
+    rows = [row for row in found["attacks"] if row["name"] not in ("clean", "worst_case")]
+    clean = next(row["accuracy"] for row in found["attacks"] if row["name"] == "clean")
+    text = f"Of {found['examples']:,} test images {clean:.1%} are classified right."
+    for epsilon in dict.fromkeys(row["epsilon"] for row in rows):
+        left = [f"{r['name']} leaves {r['accuracy']:.1%}" for r in rows if r["epsilon"] == epsilon]
+        text += f" At epsilon {epsilon:.3g} {', '.join(left)}."
+    return textwrap.fill(text, 100)
+
+
 def report_text(found: dict) -> str:
     """A `report` for the terminal; epsilon with all its digits."""
     lines = [

@@ -84,6 +84,7 @@ def train(
     if epoch == config.epochs:
         print(f"{run.path} is finished: {epoch} of {epoch} epochs are trained.")
     else:
+        print(_heading(config, dataset, run.path, steps // config.epochs))
         if epoch:
             print(f"Continuing {run.path} after {epoch} of {config.epochs} epochs.")
         _fit(model, config, dataset, mine, checkpoint, epoch)
@@ -120,15 +121,30 @@ def _fit(
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the batches come shuffled
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=0,
         callbacks=[
             *_watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), run),
             hparams.KerasCallback(str(run.path), _hparams(config)),
             callbacks.TensorBoard(run.path, shown.floats, shown.labels),
             callbacks.HistoryFile(run.history),
+            callbacks.EpochLine(),
             callbacks.CheckpointEachEpoch(manager),
         ],
     )
+
+
+def _heading(
+    config: Config, dataset: data.Dataset, path: pathlib.Path, steps_per_epoch: int
+) -> str:
+    """What is trained, on what, in which phases, and where it is written."""
+    lines = [
+        f"{config.pair}, preset {config.preset}, seed {config.seed}: {len(dataset.train):,} images "
+        f"of {config.dataset}, {config.epochs} epochs of {steps_per_epoch} steps."
+    ]
+    first = config.jarn_start_fraction * config.epochs  # of JARN's phase, in epochs
+    if config.regularizer == "jarn" and first:
+        lines.append(f"JARN's phase begins after {first:g} epochs.")
+    return "\n".join([*lines, f"Folder: {path}"])
 
 
 def _watching(config: Config, attacked: data.Split, run: Workdir) -> list[keras.callbacks.Callback]:
@@ -187,6 +203,8 @@ def _finish(
     print(f"Figure:      {run.jacobians}")
     # By its module, as the virtual environment need not be active.
     print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run.path}")
+    ask = f"python -m launch.evaluate --workdir={run.path} --attacks=autoattack --verdict"
+    print(f"\n{evaluation.in_words(found)}\nHow robust it really is: {ask}")
     return found
 
 
