@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import keras
 
 
 class OneWarning(keras.callbacks.Callback):
-    """Prints one sentence after the first epoch with a certain fault, and then looks no more.
+    """Prints one line after the first epoch with a certain fault, and then looks no more.
 
     Subclasses say what the fault is; each `fit` begins anew.
     """
@@ -21,7 +19,7 @@ class OneWarning(keras.callbacks.Callback):
             return
         found = self.fault(epoch, logs or {})
         if found is not None:
-            print(textwrap.fill(f"Warning: after epoch {epoch + 1} {found}", 100))
+            print(f"Warning: after epoch {epoch + 1} {found}")
             self._warned = True
 
     def fault(self, epoch: int, logs: dict) -> str | None:
