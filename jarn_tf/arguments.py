@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
+#: Kinds of datasets of one's own, KIND:SOURCE.
+OWN_DATASETS = {"folder": "DIR", "npz": "FILE", "tfds": "NAME"}
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "softplus")
 NORMALIZATIONS = ("dataset", "image")
 JACOBIANS = ("loss", "softmax", "logit", "margin")
@@ -22,6 +24,16 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+
+
+def dataset(name: str, value: object) -> None:
+    """Raises ValueError unless `value` is one of `DATASETS`, or such as `folder:DIR`."""
+    kind, _, source = str(value).partition(":")
+    if value not in DATASETS and not (kind in OWN_DATASETS and source):
+        own = (f"{kind}:{source}" for kind, source in OWN_DATASETS.items())
+        raise ValueError(
+            f"{name} must be one of {', '.join((*DATASETS, *own))}. Received: {value!r}."
+        )
 
 
 def whole(name: str, value: int, least: int = 1) -> None:

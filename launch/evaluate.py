@@ -7,6 +7,7 @@ masked. An interrupted evaluation is continued by the same command.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 from absl import app, flags
@@ -26,6 +27,8 @@ flags.DEFINE_list("import", [], "Modules to import first, which register classes
 command.define_setting("dataset", "With --model: what to evaluate it on.")
 flags.DEFINE_string("output", None, "With --model: folder of evaluation.json.")
 command.define_setting("data_dir")
+command.define_setting("image_size")
+command.define_setting("memory_share")
 flags.DEFINE_list("attacks", ["fgsm", "pgd40"], f"Names: {evaluation.ATTACK_NAMES}.")
 command.define_list(
     "epsilon",
@@ -62,6 +65,9 @@ def main(argv: list[str]) -> None:
             )
         else:
             raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
+        given = {name: FLAGS[name].value for name in ("image_size", "memory_share")}
+        given = {name: value for name, value in given.items() if value is not None}
+        target = dataclasses.replace(target, **given)
         if not FLAGS.attacks:
             raise ValueError("Name at least one attack in --attacks. Received: none.")
         radii = FLAGS.epsilon or [target.epsilon]

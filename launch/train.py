@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
             print(f"Note: {note}")
         if FLAGS.show:
             return
-        default = pathlib.Path("runs") / f"{config.dataset}_{config.pair}_{config.preset}"
+        dataset = config.dataset.replace(":", "_").replace("/", "_").strip("_")
+        default = pathlib.Path("runs") / f"{dataset}_{config.pair}_{config.preset}"
         training.train(config, FLAGS.workdir or default)
 
 

@@ -1,13 +1,13 @@
 import os
 import pathlib
 import socket
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from jarn_tf import data
+from jarn_tf.data import prepared
 
 
 def numbered(n, shape=(4, 4, 1)):
@@ -155,21 +155,9 @@ def test_augmentation_is_a_function_of_seed_and_step():
 # TensorFlow Datasets
 
 
-def test_svhn_loads_through_tfds(tmp_path):
-    import tensorflow_datasets as tfds
-
-    with tfds.testing.mock_data(num_examples=20):
-        svhn = data.load("svhn", str(tmp_path))
-    assert [len(s) for s in (svhn.train, svhn.validation, svhn.test)] == [18, 2, 20]
-    assert svhn.image_shape == (32, 32, 3)
-    assert svhn.classes == 10
-    assert svhn.train.images.dtype == np.uint8
-    assert svhn.train.labels.dtype == np.int32
-
-
 @pytest.mark.parametrize("name", ["mnist", "svhn", "cifar10"])
 def test_a_missing_dataset_without_a_network(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_reachable", lambda host: False)
+    monkeypatch.setattr(prepared, "_reachable", lambda host: False)
     with pytest.raises(FileNotFoundError) as error:
         data.load(name, str(tmp_path))
     message = str(error.value)
@@ -182,8 +170,8 @@ def test_a_missing_dataset_without_a_network(name, tmp_path, monkeypatch):
 def test_a_host_that_does_not_resolve_is_not_reachable(monkeypatch):
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(data, "_SECONDS_TO_FIND_NETWORK", 2)
-    assert not data._reachable("host.invalid")
+    monkeypatch.setattr(prepared, "_SECONDS_TO_FIND_NETWORK", 2)
+    assert not prepared._reachable("host.invalid")
 
 
 def test_a_host_that_answers_is_reachable(monkeypatch):
@@ -192,7 +180,7 @@ def test_a_host_that_answers_is_reachable(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         connect, here = socket.create_connection, server.getsockname()
         monkeypatch.setattr(socket, "create_connection", lambda _, **kw: connect(here, **kw))
-        assert data._reachable("somewhere.example")
+        assert prepared._reachable("somewhere.example")
 
 
 def test_svhn_without_its_extra_split(tmp_path):
@@ -213,46 +201,8 @@ def test_svhn_without_its_extra_split(tmp_path):
         return [str(g.name) for g in builder._split_generators(Downloads())]
 
     assert splits() == requested == ["train", "test", "extra"]
-    data._leave_out_extra(builder)
+    prepared._leave_out_extra(builder)
     assert splits() == requested == ["train", "test"]
-
-
-def of_tfds(count):
-    """A builder whose metadata promise so many training images."""
-    splits = {"train": types.SimpleNamespace(num_examples=count)}
-    return types.SimpleNamespace(info=types.SimpleNamespace(splits=splits), data_dir="/the/folder")
-
-
-def two_batches():
-    yield np.zeros((3, 4, 4, 1), np.uint8), np.array([0, 1, 2])
-    yield np.ones((2, 4, 4, 1), np.uint8), np.array([3, 4])
-
-
-def test_a_complete_split_is_joined():
-    split = data._complete("mnist", of_tfds(5), "train", two_batches())
-    np.testing.assert_array_equal(split.labels, np.arange(5))
-    np.testing.assert_array_equal(split.images[:, 0, 0, 0], [0, 0, 0, 1, 1])
-
-
-def cut():
-    yield from two_batches()
-    raise tf.errors.DataLossError(None, None, "truncated record at 4711\nmore lines")
-
-
-@pytest.mark.parametrize(
-    ("arrays", "count", "message"),
-    [
-        (two_batches, 6, "5 of 6 train images"),
-        (cut, 5, "truncated record at 4711"),
-        (lambda: iter(()), 5, "cannot be read"),
-    ],
-)
-def test_a_damaged_dataset_is_refused(arrays, count, message):
-    with pytest.raises(ValueError, match=message) as error:
-        data._complete("mnist", of_tfds(count), "train", arrays())
-    for part in ("mnist", "/the/folder", "Delete that folder"):
-        assert part in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_real_mnist():

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from jarn_tf import arguments
-from jarn_tf.runs.config import PRESETS, WATCHING, Config, defaults
+from jarn_tf.runs.config import NO_EFFECT, PRESETS, WATCHING, Config, defaults
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.presets.cifar10 import COMPACT
 
@@ -164,7 +164,7 @@ def digest_of_run(run: Config) -> str:
     training = {
         name: value
         for name, value in run.as_dict().items()
-        if name not in (*WATCHING, "data_dir")
+        if name not in (*WATCHING, *NO_EFFECT)
         and run.uses(name.split(".")[0])
         and (name, value) not in defaults().items()
     }

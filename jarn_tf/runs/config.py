@@ -37,6 +37,8 @@ REGULARIZERS = (
 ADVERSARIAL = ("fgsm", "n_fgsm", "pgd", "pgd_kl")
 #: Settings that leave the trained weights as they are.
 WATCHING = ("epsilon", "robust_every", "keep_best_robust")
+#: Settings that leave all results as they are.
+NO_EFFECT = ("data_dir", "memory_share")
 
 _ATTACKED = {"perturbation": ADVERSARIAL}
 _PENALIZED = {"regularizer": tuple(r for r in REGULARIZERS if r not in ("none", "jarn"))}
@@ -52,7 +54,12 @@ class Config:
         ValueError: A value out of range, or values that do not go together.
     """
 
-    dataset: str = setting(settings.choice(*arguments.DATASETS), "What to train on.", "digits")
+    dataset: str = setting(
+        settings.DATASET,
+        "What to train on: a known dataset, pictures in a folder a class, a NumPy archive, or any "
+        "image classification set of TensorFlow Datasets.",
+        "digits",
+    )
     defense: str = setting(
         settings.choice(*DEFENSES),
         "How to train: the name of a perturbation of the training images and a regulariser.",
@@ -257,6 +264,17 @@ class Config:
     )
     data_dir: str | None = setting(
         settings.TEXT, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.", None
+    )
+    image_size: int | None = setting(
+        settings.whole(),
+        "Height and width that pictures of folder:DIR and tfds:NAME are brought to: the middle "
+        "square, scaled. Unset: they are of one size.",
+        None,
+    )
+    memory_share: float = setting(
+        settings.FRACTION,
+        "Share of the free memory that the images may take; else they are streamed from disk.",
+        0.5,
     )
 
     def __post_init__(self):

@@ -35,6 +35,7 @@ class Target:
         epsilon: Radius to attack with unless told.
         output: Folder of `evaluation.json`.
         pixel_scale, probabilities: As in `as_classifier`.
+        image_size, memory_share: As in `data.load`.
     """
 
     model: keras.Model
@@ -45,6 +46,8 @@ class Target:
     output: pathlib.Path
     pixel_scale: float = 1.0
     probabilities: bool = False
+    image_size: int | None = None
+    memory_share: float = 0.5
 
     def classifier(self, dataset: data.Dataset) -> keras.Model:
         """The model as a classifier of the dataset's images. ValueError if it does not fit them."""
@@ -68,6 +71,7 @@ def finished_run(workdir: str | os.PathLike) -> Target:
         settings["test_examples"],
         settings["epsilon"],
         run.path,
+        image_size=settings.get("image_size"),
     )
 
 
@@ -150,6 +154,8 @@ def evaluate(
         target.dataset,
         data_dir or target.data_dir,
         test_examples=target.examples if examples is None else examples,
+        image_size=target.image_size,
+        memory_share=target.memory_share,
     )
     classifier, test = target.classifier(dataset), dataset.test
     parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)

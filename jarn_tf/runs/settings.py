@@ -179,6 +179,11 @@ TRUTH = Kind(
     _read_truth,
     lambda name, value: _check_type(name, value, bool, "true or false"),
 )
+DATASET = Kind(
+    ", ".join(arguments.DATASETS) + "; or folder:DIR, npz:FILE, tfds:NAME",
+    str,
+    arguments.dataset,
+)
 TEXT = Kind("text", str, lambda name, value: _check_type(name, value, str, "text"))
 FRACTION = Kind("number in [0, 1]", _read_number, arguments.fraction)
 NOT_NEGATIVE = Kind("number of at least 0", _read_number, arguments.not_negative)

@@ -62,7 +62,12 @@ def train(
     refuse_unwritable(run.path)
     strategy = make_strategy(config.strategy, config.replicas)
     dataset = data.load(
-        config.dataset, config.data_dir, config.train_examples, config.test_examples
+        config.dataset,
+        config.data_dir,
+        config.train_examples,
+        config.test_examples,
+        config.image_size,
+        config.memory_share,
     )
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)

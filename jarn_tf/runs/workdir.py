@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import jarn_tf
 from jarn_tf.files import write_json
-from jarn_tf.runs.config import Config, defaults
+from jarn_tf.runs.config import NO_EFFECT, Config, defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Workdir:
         changed = [
             f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
             for name in here | there
-            if name != "data_dir" and there.get(name) != here.get(name)
+            if name not in NO_EFFECT and there.get(name) != here.get(name)
         ]
         if changed:
             raise ValueError(

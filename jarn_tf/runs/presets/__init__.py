@@ -8,6 +8,7 @@ from typing import Any
 from jarn_tf import arguments
 from jarn_tf.runs.config import (
     DEFENSES,
+    NO_EFFECT,
     PAIRS,
     PRESETS,
     WATCHING,
@@ -16,13 +17,13 @@ from jarn_tf.runs.config import (
     defaults,
     defense_of,
 )
-from jarn_tf.runs.presets import cifar10, digits, mnist, svhn
+from jarn_tf.runs.presets import cifar10, digits, mnist, own, svhn
 from jarn_tf.runs.presets.claims import Claim, Preset
 
 __all__ = ["Claim", "Preset", "Resolved", "find", "preset", "resolve"]
 
 #: Settings that make no other run, or say which one it is.
-_NO_CHANGE = (*WATCHING, "dataset", "defense", "preset", "seed", "strategy", "replicas", "data_dir")
+_NO_CHANGE = (*WATCHING, *NO_EFFECT, "dataset", "defense", "preset", "seed", "strategy", "replicas")
 _MODULES = {"digits": digits, "mnist": mnist, "svhn": svhn, "cifar10": cifar10}
 
 
@@ -74,9 +75,9 @@ class Resolved:
 
 def find(dataset: str, name: str) -> Preset:
     """The preset `name` of a dataset. ValueError for an unknown name."""
-    arguments.one_of("dataset", dataset, tuple(_MODULES))
+    arguments.dataset("dataset", dataset)
     arguments.one_of("preset", name, PRESETS)
-    return getattr(_MODULES[dataset], name.upper())
+    return getattr(_MODULES.get(dataset, own), name.upper())
 
 
 def resolve(
@@ -85,7 +86,7 @@ def resolve(
     """The preset's settings for a dataset and a defense, with their sources.
 
     Args:
-        dataset: One of `arguments.DATASETS`.
+        dataset: One of `arguments.DATASETS`, or such as `folder:DIR`.
         defense: One of `DEFENSES`.
         preset: `"paper"`: what the paper's text says. `"authors"`: what their released code does
             beyond it. `"recommended"`: what measures best.

@@ -1,0 +1,153 @@
+"""Pictures in folders, one folder a class."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import sklearn.model_selection
+
+from jarn_tf.data import store
+from jarn_tf.data.split import Split
+
+#: Those that `keras.utils.image_dataset_from_directory` takes.
+_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+_READ_AT_ONCE = 256
+_NAMED = 5
+
+#: A picture and its label.
+File = tuple[pathlib.Path, int]
+
+
+def load(source: str, image_size: int | None, memory_share: float) -> tuple[Split, Split, int]:
+    """Training split, test split and number of classes of pictures in `source`.
+
+    Broken files are left out; standard error says how many, and names the first.
+    """
+    folder = pathlib.Path(source).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    train, test, classes = _listed(folder)
+    shape = _shape(train, image_size)
+    kept = store.Store((len(train) + len(test)) * math.prod(shape), memory_share)
+    broken: list[pathlib.Path] = []
+    splits = [
+        kept.split(_batches(files, image_size, shape, broken), len(files), shape)
+        for files in (train, test)
+    ]
+    if broken:
+        names = ", ".join(map(str, broken[:_NAMED])) + (", ..." if len(broken) > _NAMED else "")
+        print(
+            f"Left out {len(broken)} of {len(train) + len(test)} pictures, which cannot be read: "
+            f"{names}",
+            file=sys.stderr,
+        )
+    return *splits, classes
+
+
+def _listed(folder: pathlib.Path) -> tuple[list[File], list[File], int]:
+    """Files of the training and of the test split, each in a fixed random order."""
+    train, test = folder / "train", folder / "test"
+    if train.is_dir() and test.is_dir():
+        classes = _classes(train)
+        if _classes(test) != classes:
+            raise ValueError(
+                f"{train} and {test} must have the same classes. Received: "
+                f"{', '.join(classes)}, and {', '.join(_classes(test))}."
+            )
+        splits = [_files(part, classes) for part in (train, test)]
+    else:
+        classes = _classes(folder)
+        files = _files(folder, classes)
+        try:
+            splits = sklearn.model_selection.train_test_split(
+                files, test_size=0.2, stratify=[label for _, label in files], random_state=0
+            )
+        except ValueError as error:  # a class of a single picture
+            raise ValueError(f"{folder} cannot be split into two: {error}") from None
+    return *([files[p] for p in store.shuffled(len(files))] for files in splits), len(classes)
+
+
+def _classes(folder: pathlib.Path) -> list[str]:
+    """Names of the classes, in the order of their labels."""
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(found) < 2:
+        raise ValueError(
+            f"{folder} must have a folder of pictures for each class, two or more. Received: "
+            f"{', '.join(found) or 'none'}."
+        )
+    return found
+
+
+def _files(folder: pathlib.Path, classes: list[str]) -> list[File]:
+    """Every picture and its label, sorted."""
+    found = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix.lower() in _ENDINGS
+    ]
+    empty = set(range(len(classes))) - {label for _, label in found}
+    if empty:
+        raise ValueError(
+            f"{folder / classes[min(empty)]} must have pictures, files that end in "
+            f"{', '.join(_ENDINGS)}. Received: none."
+        )
+    return found
+
+
+def _shape(files: list[File], image_size: int | None) -> tuple[int, int, int]:
+    """That of the images: what is asked for, else that of the first that can be read."""
+    if image_size is not None:
+        return image_size, image_size, 3
+    for path, _ in files:
+        picture = _picture(path, None)
+        if picture is not None:
+            return picture.shape
+    raise ValueError(f"None of {len(files)} pictures can be read. The first is {files[0][0]}.")
+
+
+def _batches(
+    files: list[File],
+    image_size: int | None,
+    shape: tuple[int, int, int],
+    broken: list[pathlib.Path],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures and labels that can be read; the others' paths are added to `broken`."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _READ_AT_ONCE):
+            some = files[start : start + _READ_AT_ONCE]
+            images, labels = [], []
+            pictures = pool.map(lambda file: _picture(file[0], image_size), some)
+            for (path, label), picture in zip(some, pictures):
+                if picture is None:
+                    broken.append(path)
+                    continue
+                if picture.shape != shape:
+                    raise ValueError(
+                        f"Pictures must be of one size, or --image_size has to be given. Received "
+                        f"one of {shape[0]}x{shape[1]}, and {path} of "
+                        f"{picture.shape[0]}x{picture.shape[1]} pixels."
+                    )
+                images.append(picture)
+                labels.append(label)
+            if images:
+                yield np.stack(images), np.array(labels)
+
+
+def _picture(path: pathlib.Path, image_size: int | None) -> np.ndarray | None:
+    """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken."""
+    size = None if image_size is None else (image_size, image_size)
+    try:
+        picture = keras.utils.load_img(
+            path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
+        )
+    except Exception:  # Pillow has no common class for what it raises
+        return None
+    return np.asarray(picture)

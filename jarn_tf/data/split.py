@@ -1,0 +1,41 @@
+"""Images and labels, as every source of images gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images uint8 [n, height, width, channels] in 0..255 and labels int32 [n]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def first(self, n: int | None) -> Split:
+        """The first n examples; all where n is None."""
+        return Split(self.images[:n], self.labels[:n])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def floats(self) -> np.ndarray:
+        """The images as float32 in [0, 1]."""
+        return self.images.astype(np.float32) / np.float32(255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """The last tenth of the training images is the validation split; the test split is apart."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.train.images.shape[1:]
