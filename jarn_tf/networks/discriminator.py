@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -9,7 +10,7 @@ import keras
 
 def discriminator(
     image_shape: tuple[int, int, int],
-    filters: Sequence[int] = (64, 128),
+    filters: Sequence[int] | None = None,
     batch_norm: bool = False,
     weight_decay: float = 0.0,
     patches: bool = False,
@@ -23,7 +24,8 @@ def discriminator(
 
     Args:
         image_shape: (height, width, channels).
-        filters: Output channels of each convolution.
+        filters: Output channels of each convolution; unless told (64, 128), as on MNIST, and
+            one of 256 more for each doubling of the size above 32 pixels.
         batch_norm: Batch normalisation behind each convolution.
         weight_decay: Coefficient of the L2 penalty of the kernels.
         patches: Whether the logit is the mean of one logit a patch (Isola et al., 2017), so that
@@ -33,6 +35,9 @@ def discriminator(
         Keras model from [batch, *image_shape] to a logit [batch, 1]; f_disc is its sigmoid. The
         authors' code has two softmax outputs, which is the same function.
     """
+    if filters is None:
+        size = max(image_shape[:2])
+        filters = (64, 128, *[256] * max(0, math.ceil(math.log2(size / 32))))
     decay = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
     layers = [keras.Input(image_shape)]
     for channels in filters:
