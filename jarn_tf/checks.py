@@ -15,6 +15,8 @@ _PROBABILITIES = (
     "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); on the command "
     "line --probabilities."
 )
+#: How far beyond [0, 1] pixels may be by rounding; they are clipped.
+_ROUNDING = 1e-6
 _HELP = "See jarn_tf.as_classifier"
 
 
@@ -92,6 +94,18 @@ def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
     return received, returned
 
 
+def in_scope(name: str, model: keras.Model) -> None:
+    """Raises ValueError if a strategy's scope is open and `model` was made outside of it."""
+    strategy = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and not all(
+        strategy.extended.variable_created_in_scope(variable.value) for variable in model.variables
+    ):
+        raise ValueError(
+            f"{name} must be made in the strategy's scope. Received one that was made before. "
+            "Build or load it within `with strategy.scope():`."
+        )
+
+
 def classes(model: keras.Model) -> int:
     """Number of classes of a classifier."""
     return shapes(model)[1][-1]
@@ -112,6 +126,22 @@ def _is_shape(found: object) -> bool:
         and len(found) > 0
         and all(size is None or isinstance(size, int) for size in found)
     )
+
+
+def batched(images: tf.Tensor, labels: tf.Tensor, input_shape: tuple) -> tf.Tensor:
+    """The images with a channel axis, if they are grey ones without it.
+
+    Raises:
+        ValueError: A single image.
+    """
+    if labels.shape.rank == 0:
+        raise ValueError(
+            "images and labels must come in batches. Received a single image of shape "
+            f"{tuple(images.shape)}. Give dataset.batch(128)."
+        )
+    if images.shape.rank == 3 and input_shape[-1] == 1:
+        return images[..., None]
+    return images
 
 
 def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
@@ -140,7 +170,7 @@ def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operat
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails too: every comparison with NaN is false.
     assertions += require(
-        (low >= 0) & (high <= 1) | tf.equal(tf.size(images), 0),
+        (low >= -1.01 * _ROUNDING) & (high <= 1 + 1.01 * _ROUNDING) | tf.equal(tf.size(images), 0),
         "images must lie in [0, 1]. Received values from ", low, " to ", high, ".",
     )  # fmt: skip
     if labels.shape.rank == 1:

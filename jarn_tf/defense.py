@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,6 +56,7 @@ class Defense(keras.Model):
             raise ValueError(
                 f"The classifier must compute in float32. Received: {classifier.compute_dtype}."
             )
+        checks.in_scope("The classifier", classifier)
         self.classifier = classifier
         self._shapes = checks.shapes(classifier)
         self.perturb = perturb
@@ -94,8 +95,13 @@ class Defense(keras.Model):
         run_eagerly: bool = False,
         optimizer: str | keras.optimizers.Optimizer | None = None,
         loss: str | Callable | keras.losses.Loss | None = None,
+        jit_compile: bool = False,
+        steps_per_execution: int = 1,
     ) -> None:
         """Configures training.
+
+        Callbacks that set a learning rate, such as `ReduceLROnPlateau`, set the classifier's; every
+        optimizer may have a schedule of its own.
 
         Args:
             classifier_optimizer: Optimizer of the classifier (rate alpha in the paper); Adam
@@ -110,6 +116,10 @@ class Defense(keras.Model):
                 JARN's J with `jacobian_of="loss"` are of this loss, each image's without its
                 sample weight. Attacks on training images, `TRADES`'s divergence and
                 `GradientAlignment` are of the cross-entropy.
+            jit_compile: Whether XLA compiles the steps. It knows no assertions, so images, labels
+                and losses are not checked then; and its random numbers are others.
+            steps_per_execution: Steps between two calls of callbacks. Each is started by itself,
+                because the next one may be of another kind.
 
         Raises:
             ValueError: Two optimizers for the classifier, or a loss of probabilities.
@@ -130,6 +140,8 @@ class Defense(keras.Model):
             metrics=None if metrics is None else list(metrics),
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
+            jit_compile=jit_compile,
+            steps_per_execution=steps_per_execution,
         )
 
     def _build_optimizer(
@@ -146,6 +158,12 @@ class Defense(keras.Model):
         return optimizer
 
     # Training
+
+    @property
+    def step(self) -> tf.Tensor:
+        """Number of training steps so far, int32, those that only accumulate gradients counted."""
+        # `iterations` counts the updates alone.
+        return tf.cast(self.classifier_optimizer.variables[0].value, tf.int32)
 
     def kind_of_step(self, step: int) -> str:
         """The kind of training step number `step`, counted from 0."""
@@ -176,6 +194,7 @@ class Defense(keras.Model):
     def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        images = checks.batched(images, labels, self.input_shape)
         if labels.shape.rank == 2 and labels.shape[-1] == 1:
             labels = tf.squeeze(labels, -1)  # as Keras's own sparse losses accept them
         classes = self.output_shape[-1]
@@ -183,13 +202,13 @@ class Defense(keras.Model):
         if weights is not None:
             weights = tf.reshape(weights, [-1])  # [batch, 1], too, as Keras accepts it
         # In a graph nothing waits for a check that it is not told to wait for.
-        with tf.control_dependencies(checks.values(images, labels, classes)):
-            images = tf.cast(tf.identity(images), self.classifier.compute_dtype)
+        checked = [] if self.jit_compile else checks.values(images, labels, classes)
+        with tf.control_dependencies(checked):
+            images = tf.clip_by_value(tf.cast(tf.identity(images), tf.float32), 0.0, 1.0)
         return images, labels, weights
 
     def _slice(self, images: tf.Tensor) -> BatchSlice:
-        step = tf.cast(self.classifier_optimizer.iterations.value, tf.int32)
-        return BatchSlice.of(images, self.seed, step)
+        return BatchSlice.of(images, self.seed, self.step)
 
     def _perturbed(self, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice) -> tf.Tensor:
         if self.perturb is None:
@@ -215,6 +234,8 @@ class Defense(keras.Model):
 
     def _check_finite(self, batch: BatchSlice, loss: tf.Tensor) -> list[tf.Operation]:
         """The check that updates have to wait for; it fails on all replicas or on none."""
+        if self.jit_compile:
+            return []
         loss = batch.over_replicas(loss)
         return checks.require(
             tf.math.is_finite(loss),
@@ -266,15 +287,18 @@ class Defense(keras.Model):
                 self.check_settings()
                 compiled.clear()
                 compiled_with.update(settings)
-            kind = self.kind_of_step(
-                int(tf.convert_to_tensor(self.classifier_optimizer.iterations.value))
-            )
-            if kind not in compiled:
-                compiled[kind] = self._compiled(functools.partial(self.train_step, kind=kind))
-            logs = compiled[kind](iterator)
-            # A regulariser's metrics have no value (NaN) before their first step of an epoch.
-            absent = {m.name for m in self.regularizer_metrics if math.isnan(logs.get(m.name, 0))}
-            return {name: value for name, value in logs.items() if name not in absent}
+            logs = None
+            for _ in range(self.steps_per_execution):
+                kind = self.kind_of_step(int(self.step))
+                if kind not in compiled:
+                    compiled[kind] = self._compiled(functools.partial(self.train_step, kind=kind))
+                try:
+                    logs = compiled[kind](iterator)
+                except (StopIteration, tf.errors.OutOfRangeError):
+                    if logs is None:
+                        raise
+                    break
+            return logs
 
         self.train_function = train_function
 
@@ -297,7 +321,7 @@ class Defense(keras.Model):
             return one_step(iterator.get_next())
 
         if not self.run_eagerly:
-            one_step = tf.function(one_step, reduce_retracing=True)
+            one_step = tf.function(one_step, reduce_retracing=True, jit_compile=self.jit_compile)
             next_step = tf.function(next_step, reduce_retracing=True)
 
         def function(iterator):
@@ -324,6 +348,10 @@ class Defense(keras.Model):
             self._symbolic_build(data_batch=tf.nest.map_structure(lambda v: local(v)[0], batch))
 
     # Saving
+
+    def export(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.export`: the classifier alone, from images to logits."""
+        self.classifier.export(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -114,12 +114,19 @@ class JARN(Defense):
     ):
         super().__init__(classifier, perturb=perturb, seed=seed, **kwargs)
         image_shape = self.input_shape[1:]
+        if None in image_shape:
+            raise ValueError(
+                f"JARN needs images of one size. Received a classifier of images {image_shape}. "
+                "Give jarn_tf.as_classifier(model, image_shape=(height, width, channels))."
+            )
         if adaptor is None:
             adaptor = networks.adaptor(image_shape)
         if discriminator is None:
             discriminator = networks.discriminator(image_shape)
         checks.fits_images("adaptor", adaptor, image_shape, image_shape)
         checks.fits_images("discriminator", discriminator, image_shape, (1,))
+        checks.in_scope("The adaptor", adaptor)
+        checks.in_scope("The discriminator", discriminator)
         self.adaptor = adaptor
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
@@ -155,9 +162,9 @@ class JARN(Defense):
             classifier: As in `JARN`.
             **changes: Arguments of `JARN` to have otherwise.
         """
-        image_shape = checks.shapes(classifier)[0][1:]
+        checks.classifier(classifier)
         measured = {
-            "adaptor": networks.adaptor(image_shape, trainable=False),
+            "adaptor": networks.adaptor(checks.input_shape(classifier)[1:], trainable=False),
             "adversarial_weight": 0.1,
             "discriminator_interval": 1,
             "jacobian_of": "logit",
@@ -189,12 +196,13 @@ class JARN(Defense):
         run_eagerly: bool = False,
         optimizer: str | keras.optimizers.Optimizer | None = None,
         loss: str | Callable | keras.losses.Loss | None = None,
+        **kwargs: Any,
     ) -> None:
         """Configures training; the three rates are alpha, beta and gamma of Algorithm 1.
 
         Args:
-            classifier_optimizer, metrics, weighted_metrics, run_eagerly, optimizer, loss: As in
-                `Defense.compile`.
+            classifier_optimizer, metrics, weighted_metrics, run_eagerly, optimizer, loss, **kwargs:
+                As in `Defense.compile`.
             adaptor_optimizer, discriminator_optimizer: Those of the other two networks.
 
         Raises:
@@ -212,7 +220,7 @@ class JARN(Defense):
             discriminator_optimizer, self.discriminator
         )
         super().compile(
-            classifier_optimizer, metrics, weighted_metrics, run_eagerly, optimizer, loss
+            classifier_optimizer, metrics, weighted_metrics, run_eagerly, optimizer, loss, **kwargs
         )
 
     def kind_of_step(self, step: int) -> str:

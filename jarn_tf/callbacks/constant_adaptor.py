@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from jarn_tf import losses
 from jarn_tf.callbacks.one_warning import OneWarning
@@ -39,10 +38,7 @@ class ConstantAdaptorWarning(OneWarning):
 
     def fault(self, epoch: int, logs: dict) -> str | None:
         del epoch, logs
-        if (
-            int(tf.convert_to_tensor(self.model.optimizer.iterations.value))
-            <= self.model.start_step
-        ):
+        if self.model.step <= self.model.start_step:
             return None
         seen = self._seen_by_discriminator()
         contrasts = seen.std(axis=1)

@@ -16,14 +16,13 @@ class DiscriminatorWonWarning(OneWarning):
     classifier learns next to nothing from it. With `gan_loss="non_saturating"` the gradient lasts,
     and training often passes through such epochs and comes back; so only the last epoch of `fit`
     is looked at. The accuracies are `discriminator_real_accuracy` and
-    `discriminator_adapted_accuracy` of the logs, which are there once the adversarial phase has
-    begun.
+    `discriminator_adapted_accuracy` of the logs, NaN before the adversarial phase.
     """
 
     def fault(self, epoch: int, logs: dict) -> str | None:
         real = logs.get("discriminator_real_accuracy", 0.0)
         adapted = logs.get("discriminator_adapted_accuracy", 0.0)
-        if min(real, adapted) <= _WON:
+        if not (real > _WON and adapted > _WON):  # NaN where it did not learn in this epoch
             return None
         remedy = "Raise discriminator_interval or lower the discriminator's learning rate"
         if self.model.gan_loss == "minimax":

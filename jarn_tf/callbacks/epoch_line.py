@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import keras
@@ -37,7 +38,7 @@ class EpochLine(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._bar.close()
-        logs = logs or {}
+        logs = {name: value for name, value in (logs or {}).items() if not math.isnan(value)}
         shown = [form.format(logs[name]) for name, form in _SHOWN.items() if name in logs]
         if all(name in logs for name in _GAME):
             shown.append("D {:.2f}/{:.2f}".format(*(logs[name] for name in _GAME)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import pathlib
 
@@ -14,8 +15,8 @@ from jarn_tf.files import write_atomically
 class HistoryFile(keras.callbacks.Callback):
     """Keeps `history.csv`: one row an epoch, Keras's names, an empty cell where there is no value.
 
-    Keras's own `CSVLogger` fixes the columns at the first epoch, before the adversarial losses
-    exist, and repeats rows when a run resumes.
+    Keras's own `CSVLogger` fixes the columns at the first epoch and repeats rows when a run
+    resumes. An epoch without a step of the regulariser has no value of its losses.
 
     Args:
         path: The file.
@@ -27,7 +28,9 @@ class HistoryFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rows = self._rows_before(epoch)
-        rows.append({"epoch": epoch, **{name: float(v) for name, v in (logs or {}).items()}})
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        values = {name: value for name, value in values.items() if not math.isnan(value)}
+        rows.append({"epoch": epoch, **values})
         columns = list(dict.fromkeys(name for row in rows for name in row))
 
         def write(path):
