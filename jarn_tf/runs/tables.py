@@ -49,7 +49,7 @@ def settings_markdown(config: Config) -> str:
             lines.append(f"| `{name}` | {_short(getattr(config, name))} | {_short(value)} |")
     else:
         lines += ["", "Every setting is the preset's."]
-    lines += ["", "| setting | value |", "| --- | --- |"]
+    lines += ["", "All settings in use:", "", "| setting | value |", "| --- | --- |"]
     for name in declarations():
         if config.uses(name):
             lines.append(f"| `{name}` | {_short(getattr(config, name))} |")
