@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 import socket
 import struct
 import subprocess
@@ -12,9 +13,11 @@ import urllib.request
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import toys
+from events import written
 
-from jarn_tf import JARN, Defense, attacks, callbacks, networks
+from jarn_tf import JARN, Defense, attacks, callbacks, input_jacobian, networks
 from jarn_tf.callbacks import robust_accuracy
 from jarn_tf.evaluation import Attack
 
@@ -190,13 +193,13 @@ def test_values_out_of_range(wrong):
 class Server:
     """The real `tensorboard` on loopback."""
 
-    def __init__(self, logdir):
+    def __init__(self, logdir, *flags):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/data/plugin"
         command = ["-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
         self.process = subprocess.Popen(
-            [sys.executable, *command, "--port", str(port), "--load_fast", "false"],
+            [sys.executable, *command, "--port", str(port), "--load_fast", "false", *flags],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -207,13 +210,13 @@ class Server:
         with opener.open(url, timeout=10) as answer:
             return answer.read()
 
-    def tags(self, plugin):
-        """Run to its tags, once both runs have been read."""
+    def tags(self, plugin, *runs):
+        """Run to its tags, once these runs have been read."""
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 found = json.loads(self.get(f"{plugin}/tags"))
-                if found.get("train"):
+                if all(found.get(run) for run in runs):
                     return found
             except OSError:
                 pass
@@ -222,8 +225,18 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(run_dir):
-    server = Server(run_dir)
+def server(run_dir, tmp_path_factory):
+    """Of a finished run and of `many`, a run of 12 pictures; as the run's last lines say."""
+    logdir = tmp_path_factory.mktemp("logdir")
+    for run in ("train", "validation"):
+        shutil.copytree(run_dir / run, logdir / run)
+    with tf.summary.create_file_writer(str(logdir / "many")).as_default():
+        for step in range(12):
+            tf.summary.image("jacobians", np.full((1, 2, 2, 1), step / 12), step)
+    printed = (run_dir.parent / "stdout").read_text()
+    (line,) = [line for line in printed.splitlines() if line.startswith("TensorBoard: ")]
+    flags = [word for word in line.split() if word.startswith("--") and word != "--logdir"]
+    server = Server(logdir, *flags)
     try:
         yield server
     finally:
@@ -232,7 +245,7 @@ def server(run_dir):
 
 
 def test_tensorboard_shows_losses_accuracies_and_rates(server, run_dir):
-    tags = server.tags("scalars")
+    tags = server.tags("scalars", "train", "validation")
     assert set(tags["train"]) >= {
         "loss/classification",
         "loss/adversarial",
@@ -242,6 +255,7 @@ def test_tensorboard_shows_losses_accuracies_and_rates(server, run_dir):
         "learning_rate/classifier",
         "learning_rate/adaptor",
         "learning_rate/discriminator",
+        "jacobian/norm",
     }
     assert set(tags["validation"]) >= {"loss/classification", "accuracy/clean", "accuracy/robust"}
     rows = rows_of(run_dir / "history.csv")
@@ -257,19 +271,40 @@ def test_tensorboard_shows_losses_accuracies_and_rates(server, run_dir):
         assert [(step, pytest.approx(value, rel=1e-5)) for _, step, value in points] == expected
 
 
-def test_tensorboard_shows_images_and_jacobians(server):
-    tags = server.tags("images")["train"]
-    assert set(tags) >= {"input", "jacobian", "adapted_jacobian"}
-    for tag in ("input", "jacobian", "adapted_jacobian"):
-        listed = json.loads(server.get("images/images", run="train", tag=tag, sample=0))
-        png = server.get(f"images/individualImage?{listed[-1]['query']}&_=")
-        assert png.startswith(b"\x89PNG\r\n\x1a\n")
-        width, height = struct.unpack(">II", png[16:24])
-        assert width >= 2 * 28 and height >= 2 * 28  # 16 images of 28x28 as a grid
-        assert width * height >= 16 * 28 * 28
+def test_tensorboard_shows_the_picture_of_every_epoch(server):
+    """Of inputs, Jacobians and adapted Jacobians; its default would be 10 of them."""
+    assert list(server.tags("images", "train", "many")["train"]) == ["jacobians"]
+    for run, steps in (("train", [0, 4, 8, 12, 16]), ("many", list(range(12)))):
+        listed = json.loads(server.get("images/images", run=run, tag="jacobians", sample=0))
+        assert [picture["step"] for picture in listed] == steps
+    listed = json.loads(server.get("images/images", run="train", tag="jacobians", sample=0))
+    png = server.get(f"images/individualImage?{listed[-1]['query']}&_=")
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    assert width >= 8 * 3 * 28 and height >= 2 * 3 * 3 * 28  # 16 images, 8 in a row, three times
 
 
-def test_hparams_show_settings_beside_the_accuracies_under_attack(run_dir, tiny_config):
+def test_pictures_of_the_start_and_of_each_epoch_but_not_of_where_a_run_goes_on(tmp_path):
+    shape = (6, 6, 1)
+    images, labels = np.random.default_rng(0).random((4, *shape), np.float32), np.arange(4) % 3
+    model = Defense(toys.classifier(image_shape=shape))
+    model.compile("sgd")
+    jacobians = input_jacobian(model.classifier, images, labels).numpy()
+    norm = np.linalg.norm(jacobians.reshape(4, -1), axis=1).mean()
+
+    def fit(folder, first, last):
+        callback = callbacks.TensorBoard(tmp_path / folder, images, labels)
+        epochs = {"initial_epoch": first, "epochs": last}
+        model.fit(images, labels, batch_size=2, verbose=0, callbacks=[callback], **epochs)
+        return written(tmp_path / folder / "train")
+
+    begun = fit("begun", 0, 2)
+    assert [step for step, _ in begun["jacobians"]] == [0, 2, 4]
+    assert begun["jacobian/norm"][0] == (0, pytest.approx(norm, rel=1e-5))
+    assert [step for step, _ in fit("resumed", 2, 3)["jacobians"]] == [6]
+
+
+def test_hparams_show_what_differs_beside_the_accuracies_under_attack(run_dir):
     """Of the folder above the runs, as several are compared there."""
     server = Server(run_dir.parent)
     request = {
@@ -284,20 +319,33 @@ def test_hparams_show_settings_beside_the_accuracies_under_attack(run_dir, tiny_
     finally:
         server.process.terminate()
         server.process.wait()
-    shown = group["hparams"]
-    assert shown["adversarial_weight"] == tiny_config.adversarial_weight
-    assert shown["defense"] == "jarn"
-    assert shown["adaptor_trainable"] is True
-    assert shown["classifier_optimizer.learning_rate"] == 0.001
+    assert group["name"] == str(run_dir)
+    assert group["hparams"] == {
+        "dataset": "digits",
+        "defense": "jarn",
+        "preset": "recommended",
+        "seed": 0,
+        "epochs": 4,
+        "train_examples": 256,
+        "test_examples": 64,
+        "discriminator_filters": "(4, 8)",
+        "adaptor_trainable": True,
+        "epsilon": 8 / 255,
+        "training_epsilon": 8 / 255,
+        "keep_best_robust": True,
+    }
     rows = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
     metrics = {
         value["name"]["tag"]: value["value"]
         for value in group["metricValues"]
         if value["name"]["group"] == "test"
     }
-    expected = {f"accuracy/{row['name']}": pytest.approx(row["accuracy"]) for row in rows}
-    assert "accuracy/pgd40" in expected
-    assert metrics == expected
+    expected = {row["name"]: pytest.approx(row["accuracy"]) for row in rows}
+    assert "pgd40" in expected
+    assert metrics == {
+        "accuracy/clean" if name == "clean" else f"accuracy/{name}_at_0.0314": accuracy
+        for name, accuracy in expected.items()
+    }
 
 
 def first_group_with_metrics(server, request):

@@ -167,25 +167,45 @@ def test_pictures_are_in_the_range_of_pixels(standardize):
     np.testing.assert_array_equal(pictures["input"], images)
 
 
-def test_jacobian_picture_has_0_at_grey_and_the_largest_value_at_an_end():
+def test_a_jacobian_is_drawn_in_units_of_its_own_root_mean_square():
     images, _ = toys.batch(3)
     kernel = np.zeros((np.prod(toys.IMAGE_SHAPE), 2), np.float32)
-    kernel[5], kernel[7] = [-4, 4], [2, -2]  # two pixels count
+    kernel[5], kernel[7] = [-8, 8], [1, -1]  # two pixels count, as 8 : -1
     model = Defense(toys.linear_classifier(kernel))
     picture = evaluation.jacobian_pictures(model, images, np.zeros(3, np.int32))["jacobian"]
     flat = picture.reshape(3, -1)
+    unit = np.sqrt((8**2 + 1**2) / len(kernel))
+    assert 8 / unit > 3
     np.testing.assert_allclose(flat[:, 5], 1)  # the loss of class 0 grows with pixel 5
-    np.testing.assert_allclose(flat[:, 7], 0.25, atol=1e-6)
+    np.testing.assert_allclose(flat[:, 7], 0.5 - 1 / (6 * unit), rtol=1e-5)
     np.testing.assert_allclose(np.delete(flat, [5, 7], axis=1), 0.5)
 
 
-def test_a_grid_holds_every_picture_in_order():
-    images = np.linspace(0, 0.9, 6, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 3))
-    grid = evaluation.image_grid(images, columns=3, zoom=2)
-    rows, columns, channels = grid.shape
-    assert channels == 3
-    centres = grid[rows // 4 :: rows // 2, columns // 6 :: columns // 3, 0]
-    np.testing.assert_allclose(centres, np.linspace(0, 0.9, 6).reshape(2, 3))
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e5])
+def test_a_picture_of_a_jacobian_does_not_depend_on_its_size(rng, size):
+    jacobians = rng.normal(size=(2, 5, 5, 1)).astype(np.float32)
+    expected = evaluation.signed_to_pixels(jacobians)
+    scaled = evaluation.signed_to_pixels(np.float32(size) * jacobians)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5)
+    assert (evaluation.signed_to_pixels(np.zeros_like(jacobians)) == 0.5).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_board_has_a_column_an_image_and_its_pictures_below_one_another(channels):
+    """5 images of one brightness each, of which 3 go side by side: two blocks of two rows."""
+    shades = np.linspace(0, 0.8, 5)
+    images = np.broadcast_to(shades[:, None, None, None], (5, 10, 8, channels))
+    pictures = {"input": images, "jacobian": images + 0.1}
+    board = evaluation.jacobian_board(pictures, columns=3, zoom=2)
+    assert board.shape[-1] == 3 and board.shape[0] > 4 * 20
+    right = board[:, -3 * (2 * 8 + 2) :]  # without the names; framed pictures
+    assert (board[:, : -right.shape[1]] < 0.5).any()  # the names
+    lines = right[:, [9, 27, 45], 0]  # through the middle of each column
+    blocks = [lines[:44], lines[-44:]]  # each two rows of 20 pixels in their frames
+    for block, first in zip(blocks, (0, 3)):
+        for row, brighter in ((11, 0), (33, 0.1)):
+            expected = (*shades[first : first + 3] + brighter, 1.0)[:3]
+            np.testing.assert_allclose(block[row], expected, atol=1 / 255)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

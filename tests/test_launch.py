@@ -10,6 +10,7 @@ import commands
 import pytest
 from absl import app, flags
 from absl.testing import flagsaver
+from events import written
 
 from jarn_tf.runs import config as config_lib
 from jarn_tf.runs.settings import Optimizer
@@ -143,6 +144,9 @@ def test_a_verdict_from_the_command_line(evaluated):
     assert content["verdict"]["label"].upper() in printed
     for piece in content["verdict"]["evidence"]:
         assert piece["name"] in printed
+    ((_, text),) = written(out / "test")["evaluation"]
+    for part in ("autoattack", content["verdict"]["label"].upper(), piece["finding"]):
+        assert part in text.item().decode()
     assert (out / "figures" / "verdict.png").read_bytes()[:4] == b"\x89PNG"
     assert not (out / "evaluation_state").exists()
 

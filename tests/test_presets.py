@@ -9,7 +9,7 @@ import jarn_tf
 from jarn_tf import arguments
 from jarn_tf.runs import tables
 from jarn_tf.runs.config import DEFENSES, PRESETS, REGULARIZERS, declarations, defaults
-from jarn_tf.runs.presets import find, resolve
+from jarn_tf.runs.presets import changed, find, resolve
 
 DOCS = pathlib.Path(jarn_tf.__file__).parents[1] / "docs"
 PAIRS = list(itertools.product(arguments.DATASETS, PRESETS))
@@ -58,6 +58,23 @@ def test_a_claim_is_of_the_preset_s_own_values():
     (note,) = resolve("mnist", "jarn", epsilon=0.2, epochs=3, seed=1).notes()
     assert note.endswith("measured with its own epochs, training_epsilon.")
     assert resolve("mnist", "jarn", training_epsilon=0.45, robust_every=5).notes() == []
+
+
+@pytest.mark.parametrize(
+    ("run", "changes", "expected"),
+    [
+        (("mnist", "jarn"), {}, {}),
+        (("mnist", "jarn"), {"seed": 3, "data_dir": "elsewhere"}, {}),
+        (("digits", "jarn"), {"epochs": 3, "robust_every": 2}, {"epochs": 100, "robust_every": 1}),
+        (("digits", "standard"), {"epsilon": 0.1}, {"epsilon": 0.3}),  # it trains on no noise
+        (("mnist", "standard"), {"perturbation": "uniform_noise", "regularizer": "jarn"}, {}),
+        (("mnist", "standard"), {"penalty_weight": 7.0}, {}),  # without effect
+        (("mnist", "jarn"), {"perturbation": "fgsm", "batch_size": 7}, {"batch_size": 128}),
+    ],
+)
+def test_what_differs_from_the_preset(run, changes, expected):
+    """With the preset's values; of a pair without a name, too."""
+    assert changed(resolve(*run, **changes).config) == expected
 
 
 def test_a_setting_that_there_is_not():

@@ -102,6 +102,17 @@ def test_text_shows_every_attack_with_its_radius():
     assert lines["pgd2"][2] == "1"
 
 
+def test_markdown_shows_every_attack_and_the_warnings():
+    images, labels = toys.batch(8)
+    found = evaluation.report(collapsed(1), images, labels, ATTACKS)
+    lines = evaluation.report_markdown(found).splitlines()
+    for row in found["attacks"]:
+        (line,) = [line for line in lines if line.startswith(f"| {row['name']} |")]
+        assert line.split(" | ")[-1] == f"{row['accuracy']:.2%} |"
+    assert any("collapsed" in line and "class 1" in line for line in lines)
+    assert "Gradient masking" not in "".join(lines)
+
+
 def test_text_of_a_constant_classifier_calls_the_distance_infinite():
     images, labels = toys.batch(8)
     text = evaluation.report_text(evaluation.report(collapsed(0), images, labels, ATTACKS))

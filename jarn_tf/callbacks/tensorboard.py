@@ -1,7 +1,8 @@
-"""TensorBoard: losses, accuracies and rates; pictures of the Jacobians."""
+"""TensorBoard: losses, accuracies and rates; a picture of the Jacobians."""
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf.evaluation import image_grid, jacobian_pictures
+from jarn_tf.evaluation import jacobian_board, jacobian_pictures, jacobians_of
 
 #: Name in Keras's logs to TensorBoard tag; the same tag in both runs, train and validation.
 _TAGS = {
@@ -24,12 +25,20 @@ _TAGS = {
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes scalars, and images of the Jacobians of a fixed batch, at the end of each epoch.
+    """Writes scalars, and a picture of the Jacobians of a fixed batch, at the end of each epoch.
 
-    Scalars go to `train/` and `validation/`: classification and adversarial loss, accuracies,
-    those of the discriminator on real and on adapted images, learning rates. Images go to
-    `train/`: `input`, `jacobian` (grey is 0) and, for `JARN`, `adapted_jacobian`. The horizontal
-    axis is the training step.
+    Scalars go to `train/` and `validation/`: classification and adversarial loss, learning rates,
+    and accuracies as shares from 0 to 1, those of the discriminator too. The horizontal axis is the
+    training step.
+
+    The picture, `jacobians` in `train/`, has a column an image: the input, its Jacobian and, for
+    `JARN`, the adapted Jacobian. There is one of the untrained model, too. The scales are the same
+    at every epoch, see `evaluation.jacobian_pictures`: an input is drawn from 0 to 1, a Jacobian in
+    units of its own root mean square. How large the Jacobians are is the scalar `jacobian/norm`,
+    the mean of their L2 norms.
+
+    TensorBoard keeps 10 pictures of a tag unless it is started with
+    `--samples_per_plugin=images=1000`; with 0 it shows none. Its plots choose their own axes.
 
     Args:
         log_dir: Folder that `tensorboard --logdir` is given.
@@ -48,10 +57,13 @@ class TensorBoard(keras.callbacks.Callback):
             name: tf.summary.create_file_writer(str(self.log_dir / name))
             for name in ("train", "validation")
         }
-        self._write_images()
+        if self._step() == 0:
+            self._write_jacobians()
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
+            if math.isnan(value):  # of a regulariser that had no step in this epoch
+                continue
             run = "validation" if name.startswith("val_") else "train"
             tag = _TAGS.get(name.removeprefix("val_"), name.removeprefix("val_"))
             with self.writers[run].as_default(step=self._step()):
@@ -60,7 +72,7 @@ class TensorBoard(keras.callbacks.Callback):
             for name in self.model.OPTIMIZERS:
                 rate = tf.convert_to_tensor(getattr(self.model, name).learning_rate)
                 tf.summary.scalar(f"learning_rate/{name.removesuffix('_optimizer')}", rate)
-        self._write_images()
+        self._write_jacobians()
         for writer in self.writers.values():
             writer.flush()
 
@@ -68,10 +80,12 @@ class TensorBoard(keras.callbacks.Callback):
         for writer in self.writers.values():
             writer.close()
 
-    def _write_images(self):
+    def _write_jacobians(self):
+        of = (self.model, self.images, self.labels)
+        norms = np.linalg.norm(jacobians_of(*of).reshape(len(self.images), -1), axis=1)
         with self.writers["train"].as_default(step=self._step()):
-            for tag, pictures in jacobian_pictures(self.model, self.images, self.labels).items():
-                tf.summary.image(tag, image_grid(pictures)[None])
+            tf.summary.image("jacobians", jacobian_board(jacobian_pictures(*of))[None])
+            tf.summary.scalar("jacobian/norm", norms.mean())
 
     def _step(self) -> int:
-        return int(tf.convert_to_tensor(self.model.optimizer.iterations.value))
+        return int(self.model.step)

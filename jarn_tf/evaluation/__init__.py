@@ -2,14 +2,21 @@
 
 from jarn_tf.evaluation.attack import ATTACK_NAMES, Attack
 from jarn_tf.evaluation.figures import (
-    image_grid,
+    jacobian_board,
     jacobian_figure,
     jacobian_pictures,
+    jacobians_of,
     signed_to_pixels,
     verdict_figure,
 )
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
-from jarn_tf.evaluation.report import in_words, report, report_text, verdict_text
+from jarn_tf.evaluation.report import (
+    in_words,
+    report,
+    report_markdown,
+    report_text,
+    verdict_text,
+)
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import (
     alignment_and_robustness,
@@ -25,15 +32,17 @@ __all__ = [
     "Evidence",
     "Verdict",
     "alignment_and_robustness",
-    "image_grid",
+    "jacobian_board",
     "jacobian_figure",
     "jacobian_image_correlation",
     "jacobian_pictures",
+    "jacobians_of",
     "loss_surface",
     "masking_verdict",
     "only_class",
     "in_words",
     "report",
+    "report_markdown",
     "report_text",
     "robustness",
     "saliency",

@@ -7,6 +7,8 @@ import os
 import keras
 import matplotlib.figure
 import numpy as np
+import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jarn_tf.jacobian import input_jacobian
 from jarn_tf.jarn import JARN
@@ -24,35 +26,79 @@ def jacobian_pictures(
         labels: Labels [n].
 
     Returns:
-        `"input"`; `"jacobian"`, scaled, with 0 as middle grey; of a `JARN` also
-        `"adapted_jacobian"`, cut to [0, 1] where the discriminator sees it unscaled, else scaled.
+        `"input"`; `"jacobian"`, by `signed_to_pixels`; of a `JARN` also `"adapted_jacobian"`, cut
+        to [0, 1] where the discriminator sees it unscaled, else by `signed_to_pixels`.
     """
-    if not isinstance(model, JARN):
-        jacobians = input_jacobian(model.classifier, images, labels).numpy()
-        return {"input": images, "jacobian": signed_to_pixels(jacobians)}
-    jacobians = input_jacobian(model.classifier, images, labels, model.jacobian_of)
-    adapted = model.adapt(jacobians).numpy()
-    return {
-        "input": images,
-        "jacobian": signed_to_pixels(jacobians.numpy()),
-        "adapted_jacobian": signed_to_pixels(adapted) if model.standardize else adapted.clip(0, 1),
-    }
+    jacobians = jacobians_of(model, images, labels)
+    pictures = {"input": images, "jacobian": signed_to_pixels(jacobians)}
+    if isinstance(model, JARN):
+        adapted = model.adapt(tf.constant(jacobians)).numpy()
+        scaled = signed_to_pixels(adapted) if model.standardize else adapted.clip(0, 1)
+        pictures["adapted_jacobian"] = scaled
+    return pictures
+
+
+def jacobians_of(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of a `JARN` the Jacobians that it trains on, of any other `Defense` those of the loss."""
+    of = model.jacobian_of if isinstance(model, JARN) else "loss"
+    return input_jacobian(model.classifier, images, labels, of).numpy()
 
 
 def signed_to_pixels(jacobians: np.ndarray) -> np.ndarray:
-    """Each Jacobian scaled by its largest magnitude, 0 drawn as middle grey, into [0, 1]."""
+    """Each Jacobian in units of its own root mean square: -3 black, 0 middle grey, 3 white.
+
+    So a picture says nothing of a Jacobian's size, which changes by orders of magnitude in
+    training, and equal patterns look equal at any time.
+    """
+    jacobians = jacobians.astype(np.float64)  # whose squares do not underflow
     axes = tuple(range(1, jacobians.ndim))
-    largest = np.abs(jacobians).max(axis=axes, keepdims=True)
-    return 0.5 + 0.5 * jacobians / np.where(largest > 0, largest, 1)
+    unit = np.sqrt(np.square(jacobians).mean(axis=axes, keepdims=True))
+    return (0.5 + jacobians / np.where(unit > 0, 6 * unit, 1)).clip(0, 1)
 
 
-def image_grid(images: np.ndarray, columns: int = 4, zoom: int = 3) -> np.ndarray:
-    """Images [n, h, w, c] in [0, 1] as one picture [height, width, c] with white lines between."""
+def jacobian_board(pictures: dict[str, np.ndarray], columns: int = 8, zoom: int = 3) -> np.ndarray:
+    """Rows of pictures as one picture, one column an image, the rows' names on the left.
+
+    Args:
+        pictures: Name of a row to its pictures [n, h, w, 1 or 3] in [0, 1], as of
+            `jacobian_pictures`.
+        columns: Images side by side; the others follow in blocks of rows below.
+        zoom: Pixels on the screen along each side of a pixel.
+
+    Returns:
+        Float array [height, width, 3] in [0, 1].
+    """
+    examples = len(next(iter(pictures.values())))
+    columns = min(columns, examples)
+    strips = [
+        (name.replace("_", "\n"), _strip(images[first : first + columns], columns, zoom))
+        for first in range(0, examples, columns)
+        for name, images in pictures.items()
+    ]
+    height, length, _ = strips[0][1].shape
+    margin, gap = 92, 10  # of the names, and between two blocks
+    tops = [row * height + row // len(pictures) * gap for row in range(len(strips))]
+    across, down = margin + length, tops[-1] + height
+    dpi = 128  # a power of 2, so that the size in pixels is exact
+    figure = matplotlib.figure.Figure((across / dpi, down / dpi), dpi=dpi)
+    canvas = FigureCanvasAgg(figure)
+    for top, (name, strip) in zip(tops, strips):
+        bottom = down - top - height
+        figure.figimage(strip, margin, bottom)
+        at = (margin - 8) / across, (bottom + height / 2) / down
+        figure.text(*at, name, ha="right", va="center", fontsize=10)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3] / np.float32(255)
+
+
+def _strip(images: np.ndarray, columns: int, zoom: int) -> np.ndarray:
+    """Images [n, h, w, c] side by side in white frames, white where fewer than `columns`."""
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    framed = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
-    framed = framed[: len(framed) // columns * columns] if len(framed) > columns else framed
-    rows = [framed[i : i + columns] for i in range(0, len(framed), columns)]
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    missing = columns - len(images)
+    framed = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)
+    framed = np.pad(framed, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
+    return np.concatenate(list(framed), axis=1)
 
 
 def jacobian_figure(

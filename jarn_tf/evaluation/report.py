@@ -81,27 +81,34 @@ def report_text(found: dict) -> str:
         f"{'attack':<18}{'epsilon':>10}{'restarts':>10}{'accuracy':>10}{'seconds':>10}",
     ]
     for row in found["attacks"]:
-        epsilon = f"{row['epsilon']:.6g}" if row["steps"] else "-"
-        restarts = row["restarts"] or "-"
+        epsilon, restarts, accuracy = _cells(row)
         lines.append(
-            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{row['accuracy']:>10.2%}"
-            f"{row['seconds']:>10.1f}"
+            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{accuracy:>10}{row['seconds']:>10.1f}"
         )
         if "instead" in row:
             lines.append(f"  Note: {row['instead']}.")
     lines += ["", "Saliency"]
     lines += [f"{name:<44}{value}" for name, value in _saliency_lines(found["saliency"])]
-    if found["collapsed_to_class"] is not None:
-        lines.append(
-            "Warning: the classifier has collapsed. Every test image is taken for class "
-            f"{found['collapsed_to_class']}."
-        )
-    if "accuracy_on_255" in found:
-        lines.append(
-            f"Warning: {found['accuracy_on_255']:.2%} of the images are right once they are "
-            "multiplied by 255: the model expects pixels up to 255. Give --pixel_scale=255, or "
-            "jarn_tf.as_classifier(model, pixel_scale=255)."
-        )
+    return "\n".join([*lines, *_warnings(found)])
+
+
+def report_markdown(found: dict) -> str:
+    """The accuracies of a `report`, and its `verdict` if it has one as `Verdict.as_dict` gives."""
+    lines = [in_words(found), "", "| attack | epsilon | restarts | accuracy |", "|---|---|---|---|"]
+    for row in found["attacks"]:
+        lines.append(f"| {' | '.join((row['name'], *_cells(row)))} |")
+    notes = [f"{row['name']}: {row['instead']}." for row in found["attacks"] if "instead" in row]
+    lines += [line for note in (*notes, *_warnings(found)) for line in ("", note)]
+    verdict = found.get("verdict")
+    if verdict:
+        lines += [
+            "",
+            f"Gradient masking at epsilon {verdict['epsilon']:.6g}, {verdict['examples']} images: "
+            f"**{verdict['label'].upper()}**",
+            "",
+        ]
+        for piece in verdict["evidence"]:
+            lines.append(f"- {piece['name']}: **{piece['label']}**. {piece['finding']}")
     return "\n".join(lines)
 
 
@@ -117,6 +124,28 @@ def verdict_text(verdict: Verdict) -> str:
         lines.append(f"{piece.name:<34}{piece.label:<12}{first}")
         lines += [" " * 46 + line for line in rest]
     return "\n".join(lines)
+
+
+def _cells(row: dict) -> tuple[str, str, str]:
+    """Epsilon, restarts and accuracy of a row."""
+    epsilon = f"{row['epsilon']:.6g}" if row["steps"] else "-"
+    return epsilon, str(row["restarts"] or "-"), f"{row['accuracy']:.2%}"
+
+
+def _warnings(found: dict) -> list[str]:
+    lines = []
+    if found["collapsed_to_class"] is not None:
+        lines.append(
+            "Warning: the classifier has collapsed. Every test image is taken for class "
+            f"{found['collapsed_to_class']}."
+        )
+    if "accuracy_on_255" in found:
+        lines.append(
+            f"Warning: {found['accuracy_on_255']:.2%} of the images are right once they are "
+            "multiplied by 255: the model expects pixels up to 255. Give --pixel_scale=255, or "
+            "jarn_tf.as_classifier(model, pixel_scale=255)."
+        )
+    return lines
 
 
 def _saliency_lines(values: dict) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
-from jarn_tf.runs import evaluations
+from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.workdir import Workdir, refuse_unwritable, versions
 
@@ -126,9 +126,10 @@ def evaluate(
 ) -> dict:
     """Attacks a classifier on test images and adds what it finds to `evaluation.json`.
 
-    Beside it `adversarial/epsilon_E.npz` of each radius, see `evaluation.robustness`, and, with a
-    verdict, `figures/verdict.png`. While it runs, `evaluation_state/` holds what is done: the same
-    call continues an interrupted evaluation and ends with the same results.
+    Beside it `adversarial/epsilon_E.npz` of each radius, see `evaluation.robustness`, a text for
+    TensorBoard in `test/`, and, with a verdict, `figures/verdict.png`. While it runs,
+    `evaluation_state/` holds what is done: the same call continues an interrupted evaluation and
+    ends with the same results.
 
     Args:
         target: The classifier and what to evaluate it on.
@@ -165,6 +166,7 @@ def evaluate(
         verdict = _judge(target, classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
         found["verdict"] = verdict.as_dict()
     evaluations.add(target.output, found)
+    summaries.write_evaluations(Workdir(target.output))
     parts.discard()
     return found
 

@@ -1,4 +1,6 @@
-"""Settings and presets as text: `launch.train --show`, `docs/settings.md`, `docs/presets.md`.
+"""Settings and presets as text.
+
+For `launch.train --show`, TensorBoard, `docs/settings.md` and `docs/presets.md`.
 
 `python -m jarn_tf.runs.tables DIR` writes the two pages into a folder.
 """
@@ -11,8 +13,8 @@ import textwrap
 from typing import Any
 
 from jarn_tf.arguments import DATASETS
-from jarn_tf.runs.config import DEFENSES, PRESETS, declarations, defaults
-from jarn_tf.runs.presets import Resolved, find, resolve
+from jarn_tf.runs.config import DEFENSES, PRESETS, Config, declarations, defaults
+from jarn_tf.runs.presets import Resolved, changed, find, resolve
 
 _NOT_MEASURED = "not measured"
 
@@ -34,6 +36,23 @@ def resolved_table(resolved: Resolved) -> str:
     rest = [name for name in declarations() if name not in used]
     if rest:
         lines += ["", f"Without effect on this run: {', '.join(rest)}."]
+    return "\n".join(lines)
+
+
+def settings_markdown(config: Config) -> str:
+    """The settings of a run for TensorBoard, those first that its preset has otherwise."""
+    others = changed(config)
+    lines = [f"**{config.pair} on {config.dataset}, preset {config.preset}, seed {config.seed}**"]
+    if others:
+        lines += ["", "| other than the preset | here | preset |", "| --- | --- | --- |"]
+        for name, value in others.items():
+            lines.append(f"| `{name}` | {_short(getattr(config, name))} | {_short(value)} |")
+    else:
+        lines += ["", "Every setting is the preset's."]
+    lines += ["", "All settings in use:", "", "| setting | value |", "| --- | --- |"]
+    for name in declarations():
+        if config.uses(name):
+            lines.append(f"| `{name}` | {_short(getattr(config, name))} |")
     return "\n".join(lines)
 
 

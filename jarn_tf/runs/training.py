@@ -7,19 +7,17 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import digest_of_model
-from jarn_tf.runs import evaluations
+from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import ADVERSARIAL, Config
 from jarn_tf.runs.evaluating import measured
@@ -77,7 +75,7 @@ def train(
     # Of several workers all have to take part in saving, but one owns the folder.
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
-    mine.write_config(config)
+    mine.write_config(config, steps)
     checkpoint = tf.train.Checkpoint(model=model)
     epoch = run.restore_newest(checkpoint)
     if not epoch and run.classifier.exists():
@@ -111,6 +109,7 @@ def _fit(
     """Trains from an epoch to the end."""
     steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
     shown = dataset.validation.first(_SHOWN)
+    summaries.write_settings(config, run.path)
     manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
     model.fit(
         data.training_batches(
@@ -129,7 +128,7 @@ def _fit(
         verbose=0,
         callbacks=[
             *_watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), run),
-            hparams.KerasCallback(str(run.path), _hparams(config)),
+            summaries.hparams_callback(config, run.path),
             callbacks.TensorBoard(run.path, shown.floats, shown.labels),
             callbacks.HistoryFile(run.history),
             callbacks.EpochLine(),
@@ -172,14 +171,6 @@ def _watching(config: Config, attacked: data.Split, run: Workdir) -> list[keras.
     return [robust_accuracy, *warnings]
 
 
-def _hparams(config: Config) -> dict[str, Any]:
-    """The settings as TensorBoard's HParams plugin takes them: numbers, truth values, words."""
-    return {
-        name: value if isinstance(value, (bool, int, float, str)) else str(value)
-        for name, value in config.as_dict().items()
-    }
-
-
 def _finish(
     model: Defense,
     config: Config,
@@ -203,11 +194,14 @@ def _finish(
     if found is None:
         found = measured(model.classifier, config.dataset, dataset.test, list_of_attacks)
         evaluations.add(run.path, found)
-        _write_test_summaries(found, run.path)
+        summaries.write_accuracies(found, run)
+        summaries.write_evaluations(run)
     print(f"\n{evaluation.report_text(found)}\n")
     print(f"Figure:      {run.jacobians}")
-    # By its module, as the virtual environment need not be active.
-    print(f"TensorBoard: {sys.executable} -m tensorboard.main --logdir {run.path}")
+    # By its module, as the virtual environment need not be active. Unless told, TensorBoard shows
+    # 10 pictures of a tag, and with 0 none.
+    command = f"{sys.executable} -m tensorboard.main --samples_per_plugin=images=1000"
+    print(f"TensorBoard: {command} --logdir {run.path}")
     ask = f"python -m launch.evaluate --workdir={run.path} --attacks=autoattack --verdict"
     print(f"\n{evaluation.in_words(found)}\nHow robust it really is: {ask}")
     return found
@@ -221,10 +215,3 @@ def _draw_jacobians(model: Defense, config: Config, shown: data.Split, path: pat
         path,
         lambda temporary: evaluation.jacobian_figure(temporary, pictures, shown.labels, title),
     )
-
-
-def _write_test_summaries(found: dict, folder: pathlib.Path) -> None:
-    """Final accuracies for TensorBoard, where its HParams plugin compares runs by them."""
-    with tf.summary.create_file_writer(str(folder / "test")).as_default(step=0):
-        for row in found["attacks"]:
-            tf.summary.scalar(f"accuracy/{row['name']}", row["accuracy"])

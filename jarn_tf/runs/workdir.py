@@ -32,7 +32,7 @@ class Workdir:
 
     @property
     def config(self) -> pathlib.Path:
-        """Every setting, and the versions it was begun with."""
+        """Every setting, the steps of the whole run, and the versions it was begun with."""
         return self.path / "config.json"
 
     @property
@@ -87,11 +87,19 @@ class Workdir:
                 for row in csv.DictReader(file)
             ]
 
-    def write_config(self, config: Config) -> None:
+    def steps(self) -> int:
+        """Steps of the whole run; 0 where `config.json` does not say."""
+        try:
+            return int(json.loads(self.config.read_text())["steps"])
+        except (OSError, KeyError, TypeError, ValueError):
+            return 0
+
+    def write_config(self, config: Config, steps: int) -> None:
         """Makes the folder and says in it what it is of, unless that is said."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
-            write_json(self.config, {"config": config.as_dict(), "versions": versions()})
+            content = {"config": config.as_dict(), "steps": steps, "versions": versions()}
+            write_json(self.config, content)
 
     def refuse_other_config(self, config: Config) -> None:
         """Raises ValueError if the folder holds a run of another configuration."""

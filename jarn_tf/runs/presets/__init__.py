@@ -20,10 +20,12 @@ from jarn_tf.runs.config import (
 from jarn_tf.runs.presets import cifar10, digits, mnist, own, svhn
 from jarn_tf.runs.presets.claims import Claim, Preset
 
-__all__ = ["Claim", "Preset", "Resolved", "find", "preset", "resolve"]
+__all__ = ["Claim", "Preset", "Resolved", "changed", "find", "preset", "resolve"]
 
-#: Settings that make no other run, or say which one it is.
-_NO_CHANGE = (*WATCHING, *NO_EFFECT, "dataset", "defense", "preset", "seed", "strategy", "replicas")
+#: Settings that say which run of a preset it is, or where its images lie.
+_OF_NO_PRESET = ("dataset", "defense", "preset", "seed", *NO_EFFECT)
+#: Settings that leave the trained weights as they are.
+_NO_CHANGE = (*WATCHING, "strategy", "replicas")
 _MODULES = {"digits": digits, "mnist": mnist, "svhn": svhn, "cifar10": cifar10}
 
 
@@ -41,18 +43,6 @@ class Resolved:
     sources: dict[str, str]
     claim: Claim | None
 
-    def _changed(self) -> list[str]:
-        """Settings of this run that the preset has otherwise."""
-        config = self.config
-        measured = resolve(config.dataset, defense_of(*config.parts), config.preset).config
-        return [
-            name
-            for name in declarations()
-            if name not in _NO_CHANGE
-            and config.uses(name)
-            and getattr(config, name) != getattr(measured, name)
-        ]
-
     def notes(self) -> list[str]:
         """What a user should know before the run, a sentence each."""
         config, notes = self.config, []
@@ -61,10 +51,10 @@ class Resolved:
                 f"preset {config.preset} was never measured on {config.dataset} with {config.pair}."
             )
         else:
-            changed = self._changed()
-            if changed:
+            others = [name for name in changed(config) if name not in _NO_CHANGE]
+            if others:
                 notes.append(
-                    f"preset {config.preset} was measured with its own {', '.join(changed)}."
+                    f"preset {config.preset} was measured with its own {', '.join(others)}."
                 )
         for name, source in self.sources.items():
             if source == f"--{name}" and not config.uses(name):
@@ -122,6 +112,28 @@ def resolve(
         {key: source for key, (_, source) in values.items()},
         chosen.claims.get(defense_of(*config.parts)),
     )
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """Settings of a run that its preset has otherwise, to the preset's values.
+
+    What has no effect on the run, and what says which run of the preset it is, is left out.
+    """
+    perturbation, regularizer = config.parts
+    own = resolve(
+        config.dataset,
+        config.defense,
+        config.preset,
+        perturbation=perturbation,
+        regularizer=regularizer,
+    ).config
+    return {
+        name: getattr(own, name)
+        for name in declarations()
+        if name not in _OF_NO_PRESET
+        and config.uses(name)
+        and getattr(config, name) != getattr(own, name)
+    }
 
 
 def preset(

@@ -1,0 +1,61 @@
+"""What a run says in TensorBoard beside its curves: settings, results, the verdict, HParams."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from jarn_tf import evaluation
+from jarn_tf.runs import evaluations
+from jarn_tf.runs.config import Config
+from jarn_tf.runs.presets import changed
+from jarn_tf.runs.tables import settings_markdown
+from jarn_tf.runs.workdir import Workdir
+
+
+def hparams_callback(config: Config, folder: pathlib.Path) -> keras.callbacks.Callback:
+    """For the HParams tab: which run it is, and what differs from its preset.
+
+    The run's name there is its folder.
+    """
+    return hparams.KerasCallback(str(folder), _hparams(config), trial_id=str(folder))
+
+
+def write_settings(config: Config, folder: pathlib.Path) -> None:
+    """The settings for the Text tab."""
+    with tf.summary.create_file_writer(str(folder)).as_default(step=0):
+        tf.summary.text("settings", settings_markdown(config))
+
+
+def write_accuracies(found: dict, run: Workdir) -> None:
+    """An evaluation's accuracies, 0 to 1, as points at the run's last step and for HParams."""
+    with tf.summary.create_file_writer(str(run.path / "test")).as_default(step=run.steps()):
+        for row in found["attacks"]:
+            at = f"_at_{row['epsilon']:.3g}" if row["epsilon"] else ""
+            tf.summary.scalar(f"accuracy/{row['name']}{at}", row["accuracy"])
+
+
+def write_evaluations(run: Workdir) -> None:
+    """Every evaluation in the folder with its verdict, for the Text tab, at the run's last step."""
+    texts = [evaluation.report_markdown(found) for found in evaluations.read(run.path)]
+    with tf.summary.create_file_writer(str(run.path / "test")).as_default(step=run.steps()):
+        tf.summary.text("evaluation", "\n\n---\n\n".join(texts))
+
+
+def _hparams(config: Config) -> dict[str, Any]:
+    """As the plugin takes them: numbers, truth values, words."""
+    shown = {
+        "dataset": config.dataset,
+        "defense": config.pair,
+        "preset": config.preset,
+        "seed": config.seed,
+    }
+    shown |= {name: getattr(config, name) for name in changed(config)}
+    return {
+        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for name, value in shown.items()
+    }
