@@ -11,7 +11,7 @@ from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import TRANSFER
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
-from jarn_tf.runs import evaluating
+from jarn_tf.runs import saved
 
 _ATTACKS = {"FGSM": "fgsm", "PGD-20": "pgd20"}
 
@@ -23,8 +23,9 @@ def cells(setting: Setting) -> list[Cell]:
         ValueError: The substitute cannot be loaded or does not fit the dataset.
     """
     if setting.substitute:  # before hours of training
-        substitute = evaluating.load_classifier(setting.substitute)
-        evaluating.refuse_other_shape(substitute, setting.dataset, models.dataset(setting))
+        substitute = saved.load_classifier(setting.substitute)
+        images = models.dataset(setting)
+        saved.refuse_other_shape(substitute, setting.dataset, images.image_shape, images.classes)
     return models.cell_per_model(setting, _cell, extra=10)
 
 
@@ -34,7 +35,7 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
 
     target = model(row, seed)
     if setting.substitute:
-        sources = {"substitute": evaluating.load_classifier(setting.substitute)}
+        sources = {"substitute": saved.load_classifier(setting.substitute)}
     else:
         sources = {ROWS["pgd_at"]: model("pgd_at", seed)}
     sources |= {"same model": model(row, seed + 1), "white-box": target}

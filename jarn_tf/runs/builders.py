@@ -11,6 +11,7 @@ from jarn_tf import attacks, baselines, networks
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jarn import JARN
 from jarn_tf.runs.config import Config
+from jarn_tf.runs.saved import load_classifier, refuse_other_shape
 from jarn_tf.runs.settings import Optimizer
 
 
@@ -53,8 +54,16 @@ def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
 def build_model(
     config: Config, image_shape: tuple[int, int, int], classes: int, total_steps: int
 ) -> Defense:
-    """The compiled model of a run; call it in the strategy's scope."""
-    classifier = _classifier(config, image_shape, classes)
+    """The compiled model of a run; call it in the strategy's scope.
+
+    Raises:
+        ValueError: `config.init_from` is no classifier of these images.
+    """
+    if config.init_from is None:
+        classifier = _classifier(config, image_shape, classes)
+    else:
+        classifier = load_classifier(config.init_from)
+        refuse_other_shape(classifier, config.dataset, image_shape, classes)
     classifier_optimizer = _optimizer(config.classifier_optimizer, _rate(config, total_steps))
     common = {"perturb": _perturbation(config, total_steps), "seed": config.seed}
     if config.regularizer != "jarn":

@@ -99,6 +99,12 @@ class Config:
     network: str = setting(
         settings.choice("mnist_cnn", "wide_resnet", "compact_cnn"), "The classifier."
     )
+    init_from: str | None = setting(
+        settings.TEXT,
+        "A trained classifier, FILE.keras, to go on with in place of a new network; JARN's phase "
+        "then begins at step 0 unless jarn_start_fraction says otherwise.",
+        None,
+    )
     activation: str = setting(
         settings.choice(*arguments.ACTIVATIONS), "The classifier's activation."
     )

@@ -11,12 +11,12 @@ import keras
 
 from jarn_tf import arguments, checks, data, evaluation
 from jarn_tf.classifiers import as_classifier
-from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.presets import preset
+from jarn_tf.runs.saved import load_classifier, refuse_other_shape
 from jarn_tf.runs.workdir import Workdir, refuse_unwritable, versions
 
 #: Images that the masking verdict is judged from.
@@ -54,7 +54,7 @@ class Target:
         known = checks.input_shape(self.model) or ()
         told = None if len(known) == 4 and None not in known[1:] else dataset.image_shape
         classifier = as_classifier(self.model, self.pixel_scale, self.probabilities, told)
-        refuse_other_shape(classifier, self.dataset, dataset)
+        refuse_other_shape(classifier, self.dataset, dataset.image_shape, dataset.classes)
         return classifier
 
 
@@ -93,27 +93,6 @@ def saved_model(
         pixel_scale,
         probabilities,
     )
-
-
-def load_classifier(path: str | os.PathLike) -> keras.Model:
-    """A saved classifier, or that of a saved `Defense`. ValueError if it cannot be loaded."""
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises many kinds for a file that is no model
-        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from None
-    return model.classifier if isinstance(model, Defense) else model
-
-
-def refuse_other_shape(classifier: keras.Model, name: str, dataset: data.Dataset) -> None:
-    """Raises ValueError unless a classifier has the dataset's image shape and classes."""
-    checks.classifier(classifier)
-    shape = checks.input_shape(classifier)[1:], checks.classes(classifier)
-    if shape != (dataset.image_shape, dataset.classes):
-        raise ValueError(
-            f"The classifier does not fit {name}, which has images {dataset.image_shape} of "
-            f"{dataset.classes} classes. Received a classifier of images {shape[0]} with "
-            f"{shape[1]} classes."
-        )
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import sys
@@ -15,7 +16,7 @@ import tensorflow as tf
 from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
 from jarn_tf.evaluation import Attack
-from jarn_tf.files import write_atomically
+from jarn_tf.files import write_atomically, write_json
 from jarn_tf.resume import digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
@@ -58,6 +59,8 @@ def train(
     run = Workdir(pathlib.Path(workdir))
     run.refuse_other_config(config)
     refuse_unwritable(run.path)
+    if list_of_attacks is None:
+        list_of_attacks = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
     strategy = make_strategy(config.strategy, config.replicas)
     dataset = data.load(
         config.dataset,
@@ -88,13 +91,13 @@ def train(
         print(f"{run.path} is finished: {epoch} of {epoch} epochs are trained.")
     else:
         print(_heading(config, dataset, run.path, steps // config.epochs))
+        if config.init_from and chief and not epoch:
+            _measure_before(model, config, dataset, run, list_of_attacks)
         if epoch:
             print(f"Continuing {run.path} after {epoch} of {config.epochs} epochs.")
         _fit(model, config, dataset, mine, checkpoint, epoch)
     if not chief:
         return None
-    if list_of_attacks is None:
-        list_of_attacks = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
     return _finish(model, config, dataset, run, list_of_attacks)
 
 
@@ -135,6 +138,19 @@ def _fit(
             callbacks.CheckpointEachEpoch(manager),
         ],
     )
+
+
+def _measure_before(
+    model: Defense,
+    config: Config,
+    dataset: data.Dataset,
+    run: Workdir,
+    list_of_attacks: Sequence[Attack],
+) -> None:
+    """Attacks the classifier that is to be trained on."""
+    found = measured(model.classifier, config.dataset, dataset.test, list_of_attacks)
+    write_json(run.before, found)
+    print(f"Before: {evaluation.in_words(found)}")
 
 
 def _heading(
@@ -203,6 +219,8 @@ def _finish(
     command = f"{sys.executable} -m tensorboard.main --samples_per_plugin=images=1000"
     print(f"TensorBoard: {command} --logdir {run.path}")
     ask = f"python -m launch.evaluate --workdir={run.path} --attacks=autoattack --verdict"
+    if run.before.exists():
+        print(f"\nBefore: {evaluation.in_words(json.loads(run.before.read_text()))}")
     print(f"\n{evaluation.in_words(found)}\nHow robust it really is: {ask}")
     return found
 

@@ -58,6 +58,11 @@ class Workdir:
         return self.path / "best_robust_classifier.keras"
 
     @property
+    def before(self) -> pathlib.Path:
+        """With `init_from`: the evaluation of the classifier before it was trained on."""
+        return self.path / "before.json"
+
+    @property
     def jacobians(self) -> pathlib.Path:
         return self.path / "figures" / "jacobians.png"
 
@@ -119,7 +124,8 @@ class Workdir:
         if changed:
             raise ValueError(
                 f"{self.path} holds a run of another configuration. Different: "
-                f"{', '.join(changed)}. Name another --workdir, or the settings of that run."
+                f"{', '.join(changed)}. Name another --workdir, where --init_from="
+                f"{self.classifier} goes on with its classifier, or the settings of that run."
             )
 
     def restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:

@@ -81,7 +81,7 @@ def resolve(
         preset: `"paper"`: what the paper's text says. `"authors"`: what their released code does
             beyond it. `"recommended"`: what measures best.
         **changes: Settings of `Config` to have otherwise. `epsilon` alone changes
-            `training_epsilon` too.
+            `training_epsilon` too, and `init_from` alone `jarn_start_fraction`, to 0.
 
     Raises:
         ValueError: An unknown name or a value out of range.
@@ -93,6 +93,8 @@ def resolve(
     given = {key: (value, f"--{key}") for key, value in changes.items()}
     if "epsilon" in given:
         given = {"training_epsilon": given["epsilon"]} | given
+    if changes.get("init_from") is not None:
+        given = {"jarn_start_fraction": (0.0, "--init_from: JARN from step 0")} | given
     pair = {
         part: given.get(part, (value, f"defense {defense}"))
         for part, value in zip(("perturbation", "regularizer"), PAIRS[defense])

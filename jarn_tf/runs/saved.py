@@ -1,0 +1,33 @@
+"""Classifiers from files."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+
+from jarn_tf import checks
+from jarn_tf.defense import Defense
+
+
+def load_classifier(path: str | os.PathLike) -> keras.Model:
+    """A saved classifier, or that of a saved `Defense`. ValueError if it cannot be loaded."""
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that is no model
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from None
+    return model.classifier if isinstance(model, Defense) else model
+
+
+def refuse_other_shape(
+    classifier: keras.Model, dataset: str, image_shape: tuple[int, int, int], classes: int
+) -> None:
+    """Raises ValueError unless a classifier has a dataset's image shape and classes."""
+    checks.classifier(classifier)
+    shape = checks.input_shape(classifier)[1:], checks.classes(classifier)
+    if shape != (image_shape, classes):
+        raise ValueError(
+            f"The classifier does not fit {dataset}, which has images {image_shape} of "
+            f"{classes} classes. Received a classifier of images {shape[0]} with "
+            f"{shape[1]} classes."
+        )
