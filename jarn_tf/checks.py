@@ -182,12 +182,8 @@ def batch(
     """
     classifier(model)
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    shape, count = shapes(model)[0], classes(model)
-    if not images.shape.is_compatible_with(shape):
-        raise ValueError(
-            f"images must be of shape {shape}, as the classifier takes them. Received: "
-            f"{tuple(images.shape)}."
-        )
+    count = classes(model)
+    _taken_by(model, images)
     if images.dtype == tf.uint8:
         images = floats(images)
     static(images, labels, count)
@@ -213,12 +209,23 @@ def batches(
     batch_size: int,
 ) -> None:
     """Checks many images as `batch` does, so many at a time. Raises ValueError."""
+    classifier(model)
+    _taken_by(model, images)
     if not len(images):
         raise ValueError("There must be at least one image. Received: none.")
     if len(images) != len(labels):
         _differ_in_number(len(images), len(labels))
     for part in slices(len(images), batch_size):
         batch(model, images[part], labels[part])
+
+
+def _taken_by(model: keras.Model, images: np.ndarray | tf.Tensor) -> None:
+    expected = shapes(model)[0]
+    if not tf.TensorShape(images.shape).is_compatible_with(expected):
+        raise ValueError(
+            f"images must be of shape {expected}, as the classifier takes them. Received: "
+            f"{tuple(images.shape)}."
+        )
 
 
 def _differ_in_number(images: int, labels: int) -> None:
