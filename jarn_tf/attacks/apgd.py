@@ -31,7 +31,7 @@ def apgd(
     loss: str = "cross_entropy",
     targets: int = 0,
     seed: int = 0,
-    batch_size: int = 500,
+    batch_size: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
     """Climbs a loss inside the ball with momentum, from steps of 2 epsilon to ever smaller ones.

@@ -60,7 +60,8 @@ def autoattack(
         epsilon: L-infinity radius in pixel units of [0, 1].
         version: `"standard"`, the only one.
         seed: Seed of every random choice.
-        batch_size: Images attacked at once, at most 500 here.
+        batch_size: Images attacked at once, at most 500 here. Memory depends on it. The images that
+            are left of many are attacked together, so that more of them are faster.
         state: Folder that keeps what is done, so that the same call continues an interrupted one
             and ends with the same images. It stays; delete it when it has served. Not for a
             dataset.

@@ -14,7 +14,7 @@ many images as `batch_size` says are attacked at once. Beside the array returned
 that number, not on n. Random numbers are a function of the seed and of the index of an image, so
 the result does not depend on `batch_size` but by rounding: a network's logits may differ in their
 last digits between batches of different sizes, and an attack that follows the sign of a gradient
-can amplify that where the gradient is next to 0.
+can amplify that where the gradient is next to 0. (`autoattack` says what else holds for it.)
 
 Arrays are checked as a whole before the first image is attacked, a dataset as it is read.
 """

@@ -31,7 +31,7 @@ def fab(
     restarts: int = 1,
     targets: int = 9,
     seed: int = 0,
-    batch_size: int = 500,
+    batch_size: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
     """Looks for the nearest misclassified point at any distance and keeps those in the ball.

@@ -18,7 +18,7 @@ def fgsm(
     *,
     epsilon: float,
     loss: str = "cross_entropy",
-    batch_size: int = 500,
+    batch_size: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
     """One step of size epsilon along the sign of the loss's input gradient, no random start.

@@ -30,7 +30,7 @@ def pgd(
     seed: int = 0,
     loss: str = "cross_entropy",
     stop_when_misclassified: bool = False,
-    batch_size: int = 500,
+    batch_size: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
     """Climbs a loss inside the ball; for each image the highest point met is returned.

@@ -30,7 +30,7 @@ def square(
     queries: int = 5000,
     restarts: int = 1,
     seed: int = 0,
-    batch_size: int = 500,
+    batch_size: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
     """Sets random squares of the image to the faces of the ball and keeps what raises the margin.
