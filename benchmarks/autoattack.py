@@ -160,7 +160,7 @@ def accuracy(classifier: keras.Model, images: np.ndarray, labels: np.ndarray) ->
 def our_attack(
     classifier: keras.Model, images: np.ndarray, labels: np.ndarray, attack: Callable
 ) -> np.ndarray:
-    return attack(classifier, images, labels, epsilon=EPSILON, seed=SEED).numpy()
+    return attack(classifier, images, labels, epsilon=EPSILON, seed=SEED)
 
 
 def torch_attack(

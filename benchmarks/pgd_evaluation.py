@@ -7,8 +7,7 @@
    Dropping images that are broken gains much on a model that breaks (standard training), little
    where most images survive (adversarial training), so both are measured. Our accuracy can be a
    little lower: one misclassified point on the way counts, the peers look at the last one alone.
-2. Peak host memory of a process that evaluates 1,000 or 10,000 images, without the images. All
-   10,000 in one batch show what memory that does grow looks like.
+2. Peak host memory of a process that evaluates 1,000 or 10,000 images, without the images.
 
 Needs, beyond requirements-dev.txt, `pip install --no-deps cleverhans==4.0.0` (PGD uses none of the
 packages it asks for that are not there already), MNIST as `data.load` finds it, and Linux for
@@ -169,24 +168,24 @@ def compare_memory(
         print(f"\n{what:<66}{'peak':>8}{'growth':>18}{'target':>20}", flush=True)
         few, many = IMAGES, len(images)
         base = None
-        for number, batch_size, target in ((few, 500, ""), (many, 500, "0"), (many, many, "")):
+        for number, target in ((few, ""), (many, "0")):
             # A process each, since a peak does not come down again.
             context = multiprocessing.get_context("spawn")
             with concurrent.futures.ProcessPoolExecutor(1, context) as process:
-                peak = process.submit(peak_memory, folder, number, batch_size).result()
+                peak = process.submit(peak_memory, folder, number).result()
             base = base or peak
-            what = f"{number} images, {batch_size} images a batch"
+            what = f"{number} images"
             print(f"  {what:<64}{peak:>8.0f}{peak - base:>18.0f}{target:>20}", flush=True)
 
 
-def peak_memory(folder: str, number: int, batch_size: int) -> float:
+def peak_memory(folder: str, number: int) -> float:
     """Peak memory of this process, once it has evaluated so many images, without them, in MiB."""
     classifier = keras.models.load_model(pathlib.Path(folder, "classifier.keras"))
     shape = classifier.input_shape[1:]
     images = np.fromfile(pathlib.Path(folder, "images"), np.float32, number * np.prod(shape))
     labels = np.fromfile(pathlib.Path(folder, "labels"), np.int32, number)
     images = images.reshape(-1, *shape)
-    evaluation.robustness(classifier, images, labels, [ATTACK], batch_size, progress=False)
+    evaluation.robustness(classifier, images, labels, [ATTACK], progress=False)
     # Not `ru_maxrss`: that starts at the memory of the process that this one was started from.
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10 - images.nbytes / 2**20

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jarn_tf.batches import slices
+
 _PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
     "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); on the command "
@@ -162,7 +164,7 @@ def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
 
 
 def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operation]:
-    """Checks of the values: images in [0, 1], labels among the classes.
+    """Checks of the values: images in [0, 1], but for rounding, labels among the classes.
 
     They raise `tf.errors.InvalidArgumentError`; `as_value_error` turns it into one line.
     """
@@ -170,7 +172,7 @@ def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operat
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails too: every comparison with NaN is false.
     assertions += require(
-        (low >= -1.01 * _ROUNDING) & (high <= 1 + 1.01 * _ROUNDING) | tf.equal(tf.size(images), 0),
+        (low >= -_ROUNDING) & (high <= 1 + _ROUNDING) | tf.equal(tf.size(images), 0),
         "images must lie in [0, 1]. Received values from ", low, " to ", high, ".",
     )  # fmt: skip
     if labels.shape.rank == 1:
@@ -182,17 +184,37 @@ def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operat
     return assertions
 
 
-def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images and labels as tensors, checked in full against `model`. Raises ValueError."""
+def floats(images: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """Images float32 in [0, 1] from those that `batch` accepts: `uint8` is divided by 255."""
+    images = tf.convert_to_tensor(images)
+    of_bytes = images.dtype == tf.uint8
+    images = tf.cast(images, tf.float32)
+    return images / 255 if of_bytes else tf.clip_by_value(images, 0.0, 1.0)
+
+
+def batch(
+    model: keras.Model, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images as of `floats`, and labels, as tensors, checked in full against `model`.
+
+    Args:
+        model: The classifier.
+        images: Images [batch, height, width, channels], `uint8` or floating point in [0, 1]. What
+            is at most 1e-6 outside is clipped.
+        labels: Integers [batch] or one-hot rows.
+
+    Raises:
+        ValueError: The classifier, images, labels or logits are none of that.
+    """
     classifier(model)
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     count = classes(model)
+    _taken_by(model, images)
+    if images.dtype == tf.uint8:
+        images = floats(images)
     static(images, labels, count)
     if images.shape[0] != labels.shape[0]:
-        raise ValueError(
-            f"images and labels differ in number. Received: {images.shape[0]} and "
-            f"{labels.shape[0]}."
-        )
+        _differ_in_number(images.shape[0], labels.shape[0])
     if labels.shape.rank == 2 and not tf.reduce_all(
         (tf.reduce_max(labels, axis=-1) == 1) & (tf.reduce_sum(tf.abs(labels), axis=-1) == 1)
     ):
@@ -201,22 +223,39 @@ def batch(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.
         )
     with as_value_error():
         values(images, labels, count)
-    images = tf.cast(images, tf.float32)
+    images = floats(images)
     logits(model, images)
     return images, labels
 
 
-def batches(model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int) -> None:
+def batches(
+    model: keras.Model,
+    images: np.ndarray | tf.Tensor,
+    labels: np.ndarray | tf.Tensor,
+    batch_size: int,
+) -> None:
     """Checks many images as `batch` does, so many at a time. Raises ValueError."""
+    classifier(model)
+    _taken_by(model, images)
     if not len(images):
         raise ValueError("There must be at least one image. Received: none.")
     if len(images) != len(labels):
-        raise ValueError(
-            f"images and labels differ in number. Received: {len(images)} and {len(labels)}."
-        )
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
+        _differ_in_number(len(images), len(labels))
+    for part in slices(len(images), batch_size):
         batch(model, images[part], labels[part])
+
+
+def _taken_by(model: keras.Model, images: np.ndarray | tf.Tensor) -> None:
+    expected = shapes(model)[0]
+    if not tf.TensorShape(images.shape).is_compatible_with(expected):
+        raise ValueError(
+            f"images must be of shape {expected}, as the classifier takes them. Received: "
+            f"{tuple(images.shape)}."
+        )
+
+
+def _differ_in_number(images: int, labels: int) -> None:
+    raise ValueError(f"images and labels differ in number. Received: {images} and {labels}.")
 
 
 def logits(model: keras.Model, images: tf.Tensor) -> None:

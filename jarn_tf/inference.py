@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jarn_tf.batches import slices
+
 
 def logits_of_all(
     classifier: keras.Model, images: np.ndarray | tf.Tensor, batch_size: int = 500
@@ -17,8 +19,8 @@ def logits_of_all(
         images: Float images [n, height, width, channels].
         batch_size: Images at a time; bounds the memory used.
     """
-    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    return np.concatenate([_call(classifier, tf.convert_to_tensor(b)).numpy() for b in batches])
+    batches = (tf.convert_to_tensor(images[part]) for part in slices(len(images), batch_size))
+    return np.concatenate([_call(classifier, batch).numpy() for batch in batches])
 
 
 @tf.function(reduce_retracing=True)

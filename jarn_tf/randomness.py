@@ -1,13 +1,15 @@
-"""Random numbers that are a pure function of (seed, step), however a batch is split.
+"""Random numbers that are a pure function of (seed, step) or (seed, index), however one splits.
 
 Each replica of a `tf.distribute` strategy sees one slice of the global batch. A `BatchSlice`
 draws for the global batch and hands out the rows of its slice, so that one replica and several
 train on the same noise, and a resumed run continues exactly without saving random state.
+`uniform_rows` does the same for attacks on many images, a few of which are attacked at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -81,3 +83,38 @@ class BatchSlice:
         Gradients are summed over replicas, so shares add up to the gradient of the global mean.
         """
         return tf.reduce_sum(values) / tf.cast(self.total, values.dtype)
+
+
+def uniform_rows(
+    first: int | tf.Tensor,
+    shape: Sequence[int | tf.Tensor],
+    seed: Sequence[int] | tf.Tensor,
+    low: float,
+    high: float,
+) -> tf.Tensor:
+    """Rows of `tf.random.stateless_uniform` that are drawn without those before them.
+
+    Args:
+        first: Index of the first row.
+        shape: Number of rows, then the shape of a row.
+        seed: Two whole numbers.
+        low: Smallest value.
+        high: Bound that no value reaches.
+
+    Returns:
+        float32 values: the last rows of `tf.random.stateless_uniform([first + shape[0],
+        *shape[1:]], seed, low, high)`, in memory that does not grow with `first`.
+    """
+    a_count = 4  # numbers that Philox makes of one count
+    row = tf.reduce_prod(tf.cast(tf.stack(shape[1:]), tf.int64))
+    before, number = tf.cast(first, tf.int64) * row, tf.cast(shape[0], tf.int64) * row
+    counts, skipped = before // a_count, before % a_count
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    drawn = tf.raw_ops.StatelessRandomUniformV2(
+        shape=[skipped + number],
+        key=key,
+        counter=counter + tf.cast(tf.stack([counts, 0]), tf.uint64),
+        alg=1,  # Philox
+    )
+    low, high = tf.constant(low), tf.constant(high)
+    return tf.reshape(drawn[skipped:], shape) * (high - low) + low

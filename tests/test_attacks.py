@@ -103,9 +103,9 @@ def test_adversarial_images_stay_in_the_ball_to_the_last_bit(linear, attack, eps
     images, labels = two_class_batch(200)
     assert (images == 0).any() and (images == 1).any()
     if attack == "fgsm":
-        adversarial = attacks.fgsm(model, images, labels, epsilon=epsilon).numpy()
+        adversarial = attacks.fgsm(model, images, labels, epsilon=epsilon)
     else:
-        adversarial = attacks.pgd(model, images, labels, epsilon=epsilon, steps=5).numpy()
+        adversarial = attacks.pgd(model, images, labels, epsilon=epsilon, steps=5)
     assert adversarial.dtype == np.float32
     assert adversarial.min() >= 0 and adversarial.max() <= 1
     difference = np.abs(adversarial.astype(np.float64) - images.astype(np.float64))
@@ -190,9 +190,7 @@ def test_pgd_is_a_function_of_its_seed(digits_classifier, digits):
     images, labels = digits.test.floats[:20], digits.test.labels[:20]
 
     def run(seed):
-        return attacks.pgd(
-            digits_classifier, images, labels, epsilon=0.1, steps=2, seed=seed
-        ).numpy()
+        return attacks.pgd(digits_classifier, images, labels, epsilon=0.1, steps=2, seed=seed)
 
     np.testing.assert_array_equal(run(1), run(1))
     assert (run(1) != run(2)).any()
@@ -244,7 +242,7 @@ def stopping(digits_classifier, digits):
             attacks.pgd(
                 digits_classifier, images, labels, epsilon=0.07, steps=7, restarts=restarts,
                 step_size=step_size, loss=loss, stop_when_misclassified=stop, seed=2, **options,
-            ).numpy()
+            )
             for stop in (False, True)
         ]  # fmt: skip
 
@@ -340,8 +338,8 @@ def test_stopping_keeps_a_misclassified_point_below_the_highest():
     logits = model(np.float32([0.51, 0.59, 0.7]).reshape(3, 1, 1, 1)).numpy()
     assert logits.argmax(axis=1).tolist() == [0, 1, 0]
     options = {"epsilon": 0.2, "step_size": 0.08, "steps": 4, "random_start": False}
-    whole = attacks.pgd(model, image, label, **options).numpy()
-    stopped = attacks.pgd(model, image, label, stop_when_misclassified=True, **options).numpy()
+    whole = attacks.pgd(model, image, label, **options)
+    stopped = attacks.pgd(model, image, label, stop_when_misclassified=True, **options)
     assert not misclassified(model, whole, label)
     assert misclassified(model, stopped, label)
     np.testing.assert_allclose(stopped, 0.59, atol=1e-6)
@@ -352,8 +350,8 @@ def test_stopping_takes_a_misclassified_point_below_the_image_itself():
     model = ridge_classifier()
     image, label = np.full((1, 1, 1, 1), 0.7, np.float32), np.int32([0])
     options = {"epsilon": 0.2, "step_size": 1e-4, "steps": 1, "restarts": 30}
-    whole = attacks.pgd(model, image, label, **options).numpy()
-    stopped = attacks.pgd(model, image, label, stop_when_misclassified=True, **options).numpy()
+    whole = attacks.pgd(model, image, label, **options)
+    stopped = attacks.pgd(model, image, label, stop_when_misclassified=True, **options)
     assert not misclassified(model, whole, label)
     assert misclassified(model, stopped, label)
     assert loss_values(model, stopped, label, "cross_entropy") < loss_values(
@@ -412,7 +410,7 @@ def test_bad_images(attack):
     model = toys.classifier()
     for bad_images, bad_labels, message in (
         (images * 255, labels, r"\[0, 1\]"),
-        ((images * 255).astype(np.uint8), labels, "Divide 8-bit pixels by 255"),
+        ((images * 255).astype(np.int32), labels, "int32. Divide 8-bit pixels by 255"),
         (np.where(images > 2, 0, np.nan).astype(np.float32), labels, r"\[0, 1\]"),
         (images, labels + 3, r"0\.\.2"),
         (images, labels[:3], "differ in number"),

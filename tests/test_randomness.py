@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 import toys
 
-from jarn_tf.randomness import BatchSlice
+from jarn_tf.randomness import BatchSlice, uniform_rows
 
 
 def test_slices_draw_what_the_whole_batch_draws():
@@ -37,3 +38,15 @@ def test_means_of_slices_add_up_to_the_mean():
         for start, stop in ((0, 3), (3, 5), (5, 5))
     ]
     np.testing.assert_allclose(sum(shares), 6.2)
+
+
+@pytest.mark.parametrize("row", [(8,), (5,), (3, 3, 1), (1,)])
+def test_rows_are_those_of_the_whole_draw(row):
+    """Also where a row does not begin with a new count of the generator."""
+    whole = tf.random.stateless_uniform([9, *row], [3, 4], -0.3, 0.7).numpy()
+    compiled = tf.function(lambda first, n: uniform_rows(first, (n, *row), (3, 4), -0.3, 0.7))
+    for first in range(9):
+        for n in (1, 9 - first):
+            rows = uniform_rows(first, (n, *row), (3, 4), -0.3, 0.7)
+            np.testing.assert_array_equal(rows, whole[first : first + n])
+    np.testing.assert_array_equal(compiled(tf.constant(3), tf.constant(4)), whole[3:7])

@@ -1,4 +1,7 @@
-"""Attacks: functions of (classifier, images, labels) to adversarial images in [0, 1]."""
+"""Attacks: functions of (classifier, images, labels) to adversarial images in [0, 1].
+
+What they take for images, and what `batch_size` changes, is said in `attacks.batches`.
+"""
 
 from jarn_tf.attacks.adversarial_training import AdversarialExamples
 from jarn_tf.attacks.apgd import apgd, apgd_loss

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.linf import linf_bounds, project_linf, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
@@ -21,8 +22,8 @@ _TOO_FEW = 0.75  # rho: share of steps that have to raise the loss
 
 def apgd(
     classifier: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    images: Images,
+    labels: Labels = None,
     *,
     epsilon: float,
     steps: int = 100,
@@ -30,7 +31,9 @@ def apgd(
     loss: str = "cross_entropy",
     targets: int = 0,
     seed: int = 0,
-) -> tf.Tensor:
+    batch_size: int = 128,
+    progress: bool = False,
+) -> np.ndarray:
     """Climbs a loss inside the ball with momentum, from steps of 2 epsilon to ever smaller ones.
 
     At checkpoints (at 22 % of the steps, then at ever shorter intervals) the step of an image is
@@ -43,8 +46,9 @@ def apgd(
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [batch, height, width, channels] in [0, 1].
-        labels: Integer labels [batch] or one-hot rows.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
+            `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
+        labels: Integer labels [n] or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         steps: Gradient steps of each start.
         restarts: Random starts, of each target if there are any.
@@ -53,6 +57,8 @@ def apgd(
         targets: 0, or the number of wrong classes that are aimed at in turn, the likeliest first;
             at most all of them. Needs `loss="dlr"` or `"margin"`.
         seed: Seed of the random starts.
+        batch_size: Images attacked at once. Memory depends on it, results but by rounding.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
 
     Returns:
         float32 images within epsilon of `images` and within [0, 1]: the first misclassified point
@@ -64,27 +70,31 @@ def apgd(
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020, Algorithm 1.
     """
-    images, labels = checks.batch(classifier, images, labels)
     arguments.radius(epsilon)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
     arguments.whole("targets", targets, least=0)
     arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
-    loss = apgd_loss(loss, targets, checks.classes(classifier))
-    lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
-    aims = [np.zeros(len(images), np.int32)]
-    if targets:
-        aims = ranked_wrong_classes(classifier, images, labels, targets)
     lengths = tf.constant(_interval_lengths(steps))
-    climb = functools.partial(_climb, classifier, lengths, loss, targets > 0)
-    state = _State.at(images.numpy(), labels.numpy(), lower, upper)
-    for number, aim in enumerate(aims):
-        state.aim[:] = aim
-        for restart in range(restarts):
-            drawn = (seed, number * restarts + restart)
-            state.start(random_point(images, epsilon, (lower, upper), drawn), 2 * epsilon)
-            attack_survivors(climb, state, 1 + steps)
-    return tf.convert_to_tensor(state.adversarial)
+
+    def attack(images, labels, first):
+        climbed = apgd_loss(loss, targets, checks.classes(classifier))
+        climb = functools.partial(_climb, classifier, lengths, climbed, targets > 0)
+        lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
+        aims = [np.zeros(len(images), np.int32)]
+        if targets:
+            aims = ranked_wrong_classes(classifier, images, labels, targets)
+        state = _State.at(images.numpy(), labels.numpy(), lower, upper)
+        for number, aim in enumerate(aims):
+            state.aim[:] = aim
+            for restart in range(restarts):
+                drawn = (seed, number * restarts + restart)
+                start = random_point(images, epsilon, (lower, upper), drawn, first)
+                state.start(start, 2 * epsilon)
+                attack_survivors(climb, state, 1 + steps)
+        return state.adversarial
+
+    return in_batches("apgd", attack, classifier, images, labels, batch_size, progress)
 
 
 def apgd_loss(loss: str, targets: int, classes: int) -> str:

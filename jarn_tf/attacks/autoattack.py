@@ -10,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from jarn_tf import arguments, checks
+from jarn_tf import arguments
 from jarn_tf.attacks.apgd import apgd
+from jarn_tf.attacks.batches import Images, Labels, as_array, in_batches
 from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.square import square
+from jarn_tf.batches import PART
 from jarn_tf.inference import logits_of_all
 from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
 
@@ -30,8 +32,8 @@ VERSIONS: dict[str, dict[str, tuple[Callable, dict]]] = {
 
 def autoattack(
     classifier: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    images: Images,
+    labels: Labels = None,
     *,
     epsilon: float,
     version: str = "standard",
@@ -39,23 +41,31 @@ def autoattack(
     batch_size: int = 500,
     state: str | os.PathLike | None = None,
     progress: bool = False,
-) -> tf.Tensor:
+) -> np.ndarray:
     """Attacks each image with APGD-CE, APGD-T, FAB-T and Square until one of them succeeds.
 
     The settings are the published ones. With fewer than ten classes APGD-T and FAB-T aim at all
     the wrong ones; with fewer than four APGD-T climbs the targeted margin, as its DLR is not
     defined there.
 
+    The images go through the four attacks in parts of 500, whatever `batch_size` is. The random
+    numbers of an image are a function of the seed, of its index, and of which images of its part
+    before it have withstood so far.
+
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n] or one-hot rows.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
+            `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
+        labels: Integer labels [n] or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         version: `"standard"`, the only one.
         seed: Seed of every random choice.
-        batch_size: Images attacked at a time; bounds the memory used.
+        batch_size: Images attacked at once, at most 500 here. Memory depends on it, and so does
+            what `square` finds. The images that are left of many are attacked together, so that
+            more of them are faster.
         state: Folder that keeps what is done, so that the same call continues an interrupted one
-            and ends with the same images. It stays; delete it when it has served.
+            and ends with the same images. It stays; delete it when it has served. Not for a
+            dataset.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
 
     Returns:
@@ -72,47 +82,58 @@ def autoattack(
     arguments.radius(epsilon)
     arguments.whole("seed", seed, least=0)
     arguments.whole("batch_size", batch_size)
-    images, labels = np.asarray(images), np.asarray(labels)
-    checks.batches(classifier, images, labels, batch_size)
     members = VERSIONS[version]
-    parts = Parts(
-        state,
-        {
+    parts = Parts(None, {})
+    if state is not None:
+        if isinstance(images, tf.data.Dataset):
+            raise ValueError(
+                "state needs images and labels as arrays, to tell whether they are the same. "
+                "Received: a tf.data.Dataset."
+            )
+        data = (np.asarray(as_array(*of)) for of in (("images", images), ("labels", labels)))
+        identity = {
             "model": digest_of_model(classifier),
-            "data": digest_of_arrays(images, labels),
+            "data": digest_of_arrays(*data),
             "epsilon": epsilon,
-            "settings": [version, seed, batch_size],
-        },
-    )
-    adversarial = images.astype(np.float32)
-    labels = np.argmax(labels, axis=-1) if labels.ndim == 2 else labels
-    bar = tqdm.tqdm(
-        total=len(images) * len(members),
-        desc="autoattack",
-        leave=False,
-        disable=None if progress else True,
-    )
-    for start in range(0, len(images), batch_size):
-        batch = slice(start, start + batch_size)
+            "settings": [version, seed],
+        }
+        parts = Parts(state, identity)
+
+    def attack_part(images, labels, first):
+        adversarial, labels = images.numpy(), labels.numpy()
+        labels = np.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+        bar = tqdm.tqdm(
+            total=len(labels) * len(members),
+            desc=f"autoattack on images {first} to {first + len(labels) - 1}",
+            leave=False,
+            disable=None if progress else True,
+        )
         for number, (name, (attack, settings)) in enumerate(members.items()):
-            logits = logits_of_all(classifier, adversarial[batch], batch_size)
-            withstand = np.argmax(logits, axis=-1) == labels[batch]
-            left = start + np.flatnonzero(withstand)
-            bar.set_postfix_str(f"{name}, {len(left)} of {len(withstand)} withstand")
+            logits = logits_of_all(classifier, adversarial, batch_size)
+            left = np.flatnonzero(np.argmax(logits, axis=-1) == labels)
+            bar.set_postfix_str(f"{name}, {len(left)} of {len(labels)} withstand")
             if len(left):
-                options = {"epsilon": epsilon, "seed": _seed(seed, start, number)} | settings
-                of_left = (classifier, images[left], labels[left])
-                found = parts.part(f"{start}_{name}", _run, attack, of_left, options)
+                options = {
+                    "epsilon": epsilon,
+                    "seed": _seed(seed, first, number),
+                    "batch_size": batch_size,
+                }
+                of_left = (classifier, adversarial[left], labels[left])
+                found = parts.part(f"{first}_{name}", _run, attack, of_left, options | settings)
                 adversarial[left] = found["images"]
-            bar.update(len(withstand))
-    bar.close()
-    return tf.convert_to_tensor(adversarial)
+            bar.update(len(labels))
+        bar.close()
+        return adversarial
+
+    return in_batches(
+        "autoattack", attack_part, classifier, images, labels, batch_size, progress, PART
+    )
 
 
 def _run(attack: Callable, attacked: tuple, options: dict) -> dict[str, np.ndarray]:
-    return {"images": attack(*attacked, **options).numpy()}
+    return {"images": attack(*attacked, **options)}
 
 
 def _seed(*of: int) -> int:
-    """A seed for one attack on one batch."""
+    """A seed for one attack on one part."""
     return int(np.random.SeedSequence(of).generate_state(1)[0]) % 2**31

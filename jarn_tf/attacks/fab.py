@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import arguments, checks, losses
+from jarn_tf import arguments, losses
 from jarn_tf.attacks.ascent import logits_of
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.linf import linf_bounds, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
@@ -22,15 +23,17 @@ _BACKWARD = 0.9  # beta: how far a step back from a misclassified point leaves i
 
 def fab(
     classifier: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    images: Images,
+    labels: Labels = None,
     *,
     epsilon: float,
     steps: int = 100,
     restarts: int = 1,
     targets: int = 9,
     seed: int = 0,
-) -> tf.Tensor:
+    batch_size: int = 128,
+    progress: bool = False,
+) -> np.ndarray:
     """Looks for the nearest misclassified point at any distance and keeps those in the ball.
 
     Each step moves to the boundary between the right class and the one aimed at, as if the logits
@@ -43,8 +46,9 @@ def fab(
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [batch, height, width, channels] in [0, 1].
-        labels: Integer labels [batch] or one-hot rows.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
+            `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
+        labels: Integer labels [n] or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         steps: Steps of each start.
         restarts: Starts for each target: the first at the image, the others at random points
@@ -52,6 +56,8 @@ def fab(
         targets: Number of wrong classes that are aimed at in turn, the likeliest first; at most
             all of them.
         seed: Seed of the random starts.
+        batch_size: Images attacked at once. Memory depends on it, results but by rounding.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
 
     Returns:
         float32 images within epsilon of `images` and within [0, 1]: a misclassified point; where
@@ -63,32 +69,36 @@ def fab(
     Reference: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive
     boundary attack", ICML 2020, Algorithm 1; targeted as in their "Reliable evaluation", 2020.
     """
-    images, labels = checks.batch(classifier, images, labels)
     arguments.radius(epsilon)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
     arguments.whole("targets", targets)
-    lower, upper = linf_bounds(images, epsilon)
-    state = _State(
-        points=images.numpy().copy(),
-        adversarial=images.numpy().copy(),
-        fallen=np.zeros(len(images), bool),
-        images=images.numpy(),
-        labels=labels.numpy(),
-        aim=np.zeros(len(images), np.int32),
-        lower=lower.numpy(),
-        upper=upper.numpy(),
-    )
     search = functools.partial(_search, classifier)
-    for number, aim in enumerate(ranked_wrong_classes(classifier, images, labels, targets)):
-        state.aim[:] = aim
-        for restart in range(restarts):
-            drawn = (seed, number * restarts + restart)
-            state.points[:] = (
-                random_point(images, epsilon / 2, (lower, upper), drawn) if restart else images
-            )
-            attack_survivors(search, state, steps)
-    return tf.convert_to_tensor(state.adversarial)
+
+    def attack(images, labels, first):
+        lower, upper = linf_bounds(images, epsilon)
+        state = _State(
+            points=images.numpy().copy(),
+            adversarial=images.numpy().copy(),
+            fallen=np.zeros(len(images), bool),
+            images=images.numpy(),
+            labels=labels.numpy(),
+            aim=np.zeros(len(images), np.int32),
+            lower=lower.numpy(),
+            upper=upper.numpy(),
+        )
+        for number, aim in enumerate(ranked_wrong_classes(classifier, images, labels, targets)):
+            state.aim[:] = aim
+            for restart in range(restarts):
+                start = images
+                if restart:
+                    drawn = (seed, number * restarts + restart)
+                    start = random_point(images, epsilon / 2, (lower, upper), drawn, first)
+                state.points[:] = start
+                attack_survivors(search, state, steps)
+        return state.adversarial
+
+    return in_batches("fab", attack, classifier, images, labels, batch_size, progress)
 
 
 class _State(NamedTuple):

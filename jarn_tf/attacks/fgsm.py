@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
+import numpy as np
 
-from jarn_tf import arguments, checks
+from jarn_tf import arguments
 from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 
 
 def fgsm(
     classifier: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    images: Images,
+    labels: Labels = None,
     *,
     epsilon: float,
     loss: str = "cross_entropy",
-) -> tf.Tensor:
+    batch_size: int = 128,
+    progress: bool = False,
+) -> np.ndarray:
     """One step of size epsilon along the sign of the loss's input gradient, no random start.
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [batch, height, width, channels] in [0, 1].
-        labels: Integer labels [batch] or one-hot rows.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
+            `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
+        labels: Integer labels [n] or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         loss: `"cross_entropy"` or `"margin"`.
+        batch_size: Images attacked at once. Memory depends on it, results but by rounding.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
 
     Returns:
         Adversarial images, float32, within epsilon of `images` and within [0, 1].
 
     Raises:
-        ValueError: Bad images, labels, epsilon or loss.
+        ValueError: Bad images, labels, epsilon, loss or batch size.
     """
-    images, labels = checks.batch(classifier, images, labels)
     arguments.radius(epsilon)
     arguments.one_of("loss", loss, arguments.ATTACK_LOSSES)
-    bounds = linf_bounds(images, epsilon)
-    *_, direction = ascent_direction(classifier, images, labels, loss)
-    return project_linf(images + epsilon * direction, bounds)
+
+    def attack(images, labels, first):
+        del first  # nothing is random
+        bounds = linf_bounds(images, epsilon)
+        *_, direction = ascent_direction(classifier, images, labels, loss)
+        return project_linf(images + epsilon * direction, bounds)
+
+    return in_batches("fgsm", attack, classifier, images, labels, batch_size, progress)

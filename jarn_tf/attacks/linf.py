@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from jarn_tf.randomness import uniform_rows
+
 
 def linf_bounds(images: tf.Tensor, epsilon: float | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Smallest and largest pixels within `epsilon` of `images` and within [0, 1].
@@ -38,11 +40,13 @@ def random_point(
     radius: float,
     bounds: tuple[tf.Tensor, tf.Tensor],
     seed: tuple[int, int],
+    first: int,
 ) -> tf.Tensor:
     """Uniform noise, scaled so that its largest value in each image is `radius`, then projected.
 
-    The random starts of Croce & Hein (2020).
+    The random starts of Croce & Hein (2020). `first` is the index of the first image among all that
+    are attacked.
     """
-    noise = tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
+    noise = uniform_rows(first, images.shape, seed, -1.0, 1.0)
     noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
     return project_linf(images + radius * noise, bounds)

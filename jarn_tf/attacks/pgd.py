@@ -9,16 +9,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import arguments, checks, losses
+from jarn_tf import arguments, losses
 from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.survivors import attack_survivors
+from jarn_tf.randomness import uniform_rows
 
 
 def pgd(
     classifier: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    images: Images,
+    labels: Labels = None,
     *,
     epsilon: float,
     step_size: float | None = None,
@@ -28,7 +30,9 @@ def pgd(
     seed: int = 0,
     loss: str = "cross_entropy",
     stop_when_misclassified: bool = False,
-) -> tf.Tensor:
+    batch_size: int = 128,
+    progress: bool = False,
+) -> np.ndarray:
     """Climbs a loss inside the ball; for each image the highest point met is returned.
 
     Eq. 4 prints a minus sign; an untargeted attack ascends the loss. The clean image is among the
@@ -36,8 +40,9 @@ def pgd(
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [batch, height, width, channels] in [0, 1].
-        labels: Integer labels [batch] or one-hot rows.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
+            `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
+        labels: Integer labels [n] or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         step_size: Step eta of Eq. 4; the paper gives none. Unless told 2.5 * epsilon / steps
             (Madry et al.), at most epsilon / 4 (the authors' released code: 2/255 at 8/255).
@@ -49,14 +54,15 @@ def pgd(
         stop_when_misclassified: Whether an image is left alone at its first misclassified point,
             which is then returned. Faster, and all that counting accuracy needs; for attacks on
             another classifier the highest point is the stronger one.
+        batch_size: Images attacked at once. Memory depends on it, results but by rounding.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
 
     Returns:
         Adversarial images, float32, within epsilon of `images` and within [0, 1].
 
     Raises:
-        ValueError: Bad images, labels, epsilon, steps, restarts or loss.
+        ValueError: Bad images, labels, epsilon, steps, restarts, loss or batch size.
     """
-    images, labels = checks.batch(classifier, images, labels)
     arguments.radius(epsilon)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
@@ -65,31 +71,33 @@ def pgd(
         step_size = default_step_size(epsilon, steps)
     else:
         arguments.positive("step_size", step_size)
-    lower, upper = linf_bounds(images, epsilon)
-    state = _State(
-        points=images.numpy().copy(),
-        direction=np.zeros(images.shape, np.float32),
-        best=images.numpy().copy(),
-        highest=np.full(len(images), -np.inf, np.float32),
-        fallen=np.zeros(len(images), bool),
-        labels=labels.numpy(),
-        lower=lower.numpy(),
-        upper=upper.numpy(),
-    )
     climb = functools.partial(
         _climb, classifier, tf.constant(step_size, tf.float32), loss, stop_when_misclassified
     )
-    attack_survivors(climb, state, 1)  # the images themselves
-    for restart in range(restarts):
-        start = images
-        if random_start:
-            start += tf.random.stateless_uniform(
-                tf.shape(images), [seed, restart], -epsilon, epsilon
-            )
-        state.points[:] = project_linf(start, (lower, upper))
-        state.direction[:] = 0.0
-        attack_survivors(climb, state, 1 + steps)
-    return tf.convert_to_tensor(state.best)
+
+    def attack(images, labels, first):
+        lower, upper = linf_bounds(images, epsilon)
+        state = _State(
+            points=images.numpy().copy(),
+            direction=np.zeros(images.shape, np.float32),
+            best=images.numpy().copy(),
+            highest=np.full(len(images), -np.inf, np.float32),
+            fallen=np.zeros(len(images), bool),
+            labels=labels.numpy(),
+            lower=lower.numpy(),
+            upper=upper.numpy(),
+        )
+        attack_survivors(climb, state, 1)  # the images themselves
+        for restart in range(restarts):
+            start = images
+            if random_start:
+                start += uniform_rows(first, images.shape, (seed, restart), -epsilon, epsilon)
+            state.points[:] = project_linf(start, (lower, upper))
+            state.direction[:] = 0.0
+            attack_survivors(climb, state, 1 + steps)
+        return state.best
+
+    return in_batches("pgd", attack, classifier, images, labels, batch_size, progress)
 
 
 def default_step_size(epsilon: float, steps: int) -> float:

@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import arguments, checks, losses
+from jarn_tf import arguments, losses
 from jarn_tf.attacks.ascent import logits_of
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.linf import linf_bounds
 from jarn_tf.attacks.survivors import attack_survivors
+from jarn_tf.randomness import uniform_rows
 
 _FIRST_SHARE = 0.8  # p: share of the image that the first square covers
 #: Of 10,000 queries, those after which the share of the square is halved.
@@ -21,14 +23,16 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 def square(
     classifier: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
+    images: Images,
+    labels: Labels = None,
     *,
     epsilon: float,
     queries: int = 5000,
     restarts: int = 1,
     seed: int = 0,
-) -> tf.Tensor:
+    batch_size: int = 128,
+    progress: bool = False,
+) -> np.ndarray:
     """Sets random squares of the image to the faces of the ball and keeps what raises the margin.
 
     It starts at random vertical stripes. It sees nothing of the classifier but its logits, so no
@@ -39,12 +43,16 @@ def square(
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [batch, height, width, channels] in [0, 1].
-        labels: Integer labels [batch] or one-hot rows.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
+            `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
+        labels: Integer labels [n] or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         queries: Points tried in each run; the squares shrink in proportion to them.
         restarts: Independent runs.
         seed: Seed of stripes and squares.
+        batch_size: Images attacked at once. Memory depends on it; and the squares that are tried
+            on an image, as they depend on which images of its batch have fallen.
+        progress: Whether to draw a progress bar with a time estimate on a terminal.
 
     Returns:
         float32 images within epsilon of `images` and within [0, 1]: a misclassified point; where
@@ -56,30 +64,33 @@ def square(
     Reference: Andriushchenko et al., "Square Attack", ECCV 2020, Algorithms 1 and 2; p = 0.8 and
     the schedule as in AutoAttack (Croce & Hein, 2020).
     """
-    images, labels = checks.batch(classifier, images, labels)
     arguments.radius(epsilon)
     arguments.whole("queries", queries)
     arguments.whole("restarts", restarts)
-    lower, upper = linf_bounds(images, epsilon)
-    n, height, width, channels = images.shape
-    state = _State(
-        points=images.numpy().copy(),
-        highest=np.zeros(n, np.float32),
-        adversarial=images.numpy().copy(),
-        fallen=np.zeros(n, bool),
-        labels=labels.numpy(),
-        lower=lower.numpy(),
-        upper=upper.numpy(),
-    )
-    sides = tf.constant(_sides(queries, height, width))
-    for restart in range(restarts):
-        seeds = tf.random.experimental.stateless_split([seed, restart], 2)
-        stripes = tf.random.stateless_uniform([n, 1, width, channels], seeds[0], -1.0, 1.0)
-        state.points[:] = tf.where(stripes > 0, upper, lower)
-        state.highest[:] = -np.inf
-        search = functools.partial(_search, classifier, sides, seeds[1])
-        attack_survivors(search, state, queries)
-    return tf.convert_to_tensor(state.adversarial)
+
+    def attack(images, labels, first):
+        n, height, width, channels = images.shape
+        lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
+        state = _State(
+            points=images.numpy().copy(),
+            highest=np.zeros(n, np.float32),
+            adversarial=images.numpy().copy(),
+            fallen=np.zeros(n, bool),
+            labels=labels.numpy(),
+            lower=lower,
+            upper=upper,
+        )
+        sides = tf.constant(_sides(queries, height, width))
+        for restart in range(restarts):
+            seeds = tf.random.experimental.stateless_split([seed, restart], 2)
+            stripes = uniform_rows(first, (n, 1, width, channels), seeds[0], -1.0, 1.0)
+            state.points[:] = tf.where(stripes > 0, upper, lower)
+            state.highest[:] = -np.inf
+            search = functools.partial(_search, classifier, sides, seeds[1])
+            attack_survivors(search, state, queries)
+        return state.adversarial
+
+    return in_batches("square", attack, classifier, images, labels, batch_size, progress)
 
 
 class _State(NamedTuple):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from jarn_tf import arguments, attacks
 from jarn_tf.attacks.autoattack import VERSIONS
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 
 #: Attacks with the settings of AutoAttack: function and options.
 _PARAMETER_FREE = VERSIONS["standard"] | {
@@ -83,27 +84,34 @@ class Attack:
     def __call__(
         self,
         classifier: keras.Model,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: Images,
+        labels: Labels = None,
         stop_when_misclassified: bool = False,
-        **resuming: Any,
-    ) -> tf.Tensor:
+        batch_size: int = 500,
+        progress: bool = False,
+        state: str | os.PathLike | None = None,
+    ) -> np.ndarray:
         """Adversarial images.
 
         Args:
-            classifier, images, labels, stop_when_misclassified: As in `attacks.pgd`.
-            **resuming: `state` and `progress` of `attacks.autoattack`; no other attack takes long.
+            classifier, images, labels, stop_when_misclassified, batch_size, progress: As in
+                `attacks.pgd`.
+            state: As in `attacks.autoattack`; no other attack takes long.
         """
         of = (classifier, images, labels)
+        common = {"batch_size": batch_size, "progress": progress}
         if self.name == "clean":
-            return tf.convert_to_tensor(images)
+            return in_batches("clean", lambda images, labels, first: images, *of, **common)
+        common["epsilon"] = self.epsilon
         if self.name == "fgsm":
-            return attacks.fgsm(*of, epsilon=self.epsilon)
+            return attacks.fgsm(*of, **common)
+        common["seed"] = self.seed
         if self.name == "autoattack":
-            return attacks.autoattack(*of, epsilon=self.epsilon, seed=self.seed, **resuming)
-        common = {"epsilon": self.epsilon, "restarts": self.restarts, "seed": self.seed}
+            return attacks.autoattack(*of, **common, state=state)
+        common["restarts"] = self.restarts
         if self.name in _PARAMETER_FREE:
-            return _PARAMETER_FREE[self.name][0](*of, **common, **self._options)
+            attack, options = _PARAMETER_FREE[self.name]
+            return attack(*of, **common, **options)
         return attacks.pgd(
             *of,
             **common,

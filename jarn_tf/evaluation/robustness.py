@@ -12,6 +12,7 @@ import numpy as np
 import tqdm
 
 from jarn_tf import checks
+from jarn_tf.batches import slices
 from jarn_tf.evaluation.attack import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.inference import logits_of_all
@@ -32,10 +33,11 @@ def robustness(
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
-        images: Float images [n, height, width, channels] in [0, 1].
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`.
         labels: Integer labels [n] or one-hot rows.
-        list_of_attacks: The attacks, in order.
-        batch_size: Images attacked at a time; bounds the memory used.
+        list_of_attacks: The attacks, in order. Random numbers are drawn for parts of 500 images.
+        batch_size: Images attacked at once, at most 500. Memory depends on it; the accuracies do
+            not, but by rounding.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
         parts: Keeps what is done, so that the same call continues an interrupted one.
         save_to: Folder of a file `epsilon_E.npz` for each radius: `images`, for each image the
@@ -98,32 +100,33 @@ def _attacked(
     seconds = 0.0
     name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
     with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
-        for start in range(0, len(images), batch_size):
-            batch = slice(start, start + batch_size)
-            part = f"{prefix}{attack.name}_{start}"
+        for rows in slices(len(images)):
+            part = f"{prefix}{attack.name}_{rows.start}"
             found = parts.part(
                 part,
-                _attacked_batch,
-                (classifier, images[batch], labels[batch]),
-                dataclasses.replace(attack, seed=attack.seed + start),
+                _attacked_part,
+                (classifier, images[rows], labels[rows]),
+                dataclasses.replace(attack, seed=attack.seed + rows.start),
+                batch_size,
                 {"state": parts.folder and parts.folder / part, "progress": progress},
             )
-            right[batch] = found["right"]
+            right[rows] = found["right"]
             if worst:
-                worst.add(attack.name, batch, found["images"], found["right"])
+                worst.add(attack.name, rows, found["images"], found["right"])
             seconds += float(found["seconds"])
             bar.update(len(found["right"]))
     return right, seconds
 
 
-def _attacked_batch(attacked: tuple, attack: Attack, resuming: dict) -> dict[str, np.ndarray]:
+def _attacked_part(
+    attacked: tuple, attack: Attack, batch_size: int, resuming: dict
+) -> dict[str, np.ndarray]:
     classifier, _, labels = attacked
     started = time.perf_counter()
-    found = attack(*attacked, stop_when_misclassified=True, **resuming)
-    logits = logits_of_all(classifier, found, batch_size=len(found))
-    right = np.argmax(logits, axis=-1) == labels
+    found = attack(*attacked, stop_when_misclassified=True, batch_size=batch_size, **resuming)
+    right = np.argmax(logits_of_all(classifier, found, batch_size), axis=-1) == labels
     seconds = np.float64(time.perf_counter() - started)
-    return {"images": found.numpy(), "right": right, "seconds": seconds}
+    return {"images": found, "right": right, "seconds": seconds}
 
 
 class _WorstCase:
@@ -131,15 +134,15 @@ class _WorstCase:
 
     def __init__(self, right: np.ndarray, images: np.ndarray | None):
         self.right = right.copy()
-        self.images = None if images is None else images.copy()  # only what is saved is kept
+        self.images = None if images is None else checks.floats(images).numpy()  # to be saved
         self.broken_by = np.where(right, "", "clean").astype("U32")
 
-    def add(self, name: str, batch: slice, images: np.ndarray, right: np.ndarray) -> None:
-        broken = self.right[batch] & ~right
+    def add(self, name: str, rows: slice, images: np.ndarray, right: np.ndarray) -> None:
+        broken = self.right[rows] & ~right
         if self.images is not None:
-            self.images[batch][broken] = images[broken]
-        self.broken_by[batch][broken] = name
-        self.right[batch] &= right
+            self.images[rows][broken] = images[broken]
+        self.broken_by[rows][broken] = name
+        self.right[rows] &= right
 
     def row(self, same: Sequence[dict]) -> dict:
         """The row `worst_case` below the rows of the attacks of one radius."""

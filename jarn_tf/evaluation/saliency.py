@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import checks
+from jarn_tf.batches import slices
 from jarn_tf.jacobian import input_jacobian
 
 
@@ -37,8 +38,7 @@ def saliency(
         ValueError: Images outside [0, 1] or not floating point, labels that do not fit.
     """
     alignments, distances, zero = [], [], []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
+    for part in slices(len(images), batch_size):
         alignment, distance = alignment_and_robustness(classifier, images[part])
         alignments.append(alignment)
         distances.append(distance)
@@ -112,8 +112,7 @@ def jacobian_image_correlation(
         The mean; an image whose Jacobian is constant, all zero for one, counts as 0.
     """
     correlations = []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
+    for part in slices(len(images), batch_size):
         jacobians = input_jacobian(classifier, images[part], labels[part], of).numpy()
         correlations.append(np.abs(_pearson(images[part], jacobians)))
     return float(np.concatenate(correlations).mean())

@@ -9,7 +9,9 @@ import numpy as np
 import tqdm
 
 from jarn_tf import checks
+from jarn_tf.batches import slices
 from jarn_tf.evaluation.attack import Attack
+from jarn_tf.inference import logits_of_all
 
 
 def transfer(
@@ -26,11 +28,12 @@ def transfer(
     Args:
         classifiers: Name to Keras model from images in [0, 1] to logits; run in inference mode.
         substitute: The classifier that is attacked.
-        images: Float images [n, height, width, channels] in [0, 1].
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`.
         labels: Integer labels [n].
         list_of_attacks: The attacks; of PGD the point of highest loss counts, also where the
-            substitute was misled before.
-        batch_size: Images attacked at a time; bounds the memory used.
+            substitute was misled before. Random numbers are drawn for parts of 500 images.
+        batch_size: Images attacked at once, at most 500. Memory depends on it; the accuracies do
+            not, but by rounding.
         progress: Whether to draw a progress bar on a terminal.
 
     Returns:
@@ -57,12 +60,11 @@ def transfer(
     right = {name: {attack.name: 0 for attack in list_of_attacks} for name in classifiers}
     for attack in list_of_attacks:
         bar = tqdm.tqdm(total=len(images), desc=attack.name, disable=None if progress else True)
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            adversarial = attack(substitute, images[part], labels[part]).numpy()
+        for rows in slices(len(images)):
+            adversarial = attack(substitute, images[rows], labels[rows], batch_size=batch_size)
             for name, model in classifiers.items():
-                predicted = np.argmax(model.predict_on_batch(adversarial), axis=-1)
-                right[name][attack.name] += int((predicted == labels[part]).sum())
+                predicted = np.argmax(logits_of_all(model, adversarial, batch_size), axis=-1)
+                right[name][attack.name] += int((predicted == labels[rows]).sum())
             bar.update(len(adversarial))
         bar.close()
     return {

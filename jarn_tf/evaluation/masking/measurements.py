@@ -13,12 +13,12 @@ import tensorflow as tf
 import tqdm
 
 from jarn_tf import attacks
+from jarn_tf.batches import slices
 from jarn_tf.evaluation.masking.substitute import distilled_substitute
 from jarn_tf.inference import logits_of_all
 from jarn_tf.jacobian import input_jacobian
 from jarn_tf.resume import Parts
 
-_BATCH = 500
 _QUERIES = 1000
 _REPETITIONS = 5
 _LEAD = 5.0  # median lead of the rescaled logits
@@ -131,7 +131,7 @@ def measure(
 
 
 #: From images, labels, radius and seed to adversarial images.
-_Attack = Callable[[np.ndarray, np.ndarray, float, int], tf.Tensor]
+_Attack = Callable[[np.ndarray, np.ndarray, float, int], np.ndarray]
 
 
 def _at_every_radius(classifier: keras.Model) -> dict[str, _Attack]:
@@ -171,10 +171,10 @@ def _at_epsilon(
     }
 
 
-def _noise(images: np.ndarray, labels: np.ndarray, radius: float, seed: int) -> tf.Tensor:
+def _noise(images: np.ndarray, labels: np.ndarray, radius: float, seed: int) -> np.ndarray:
     del labels
     drawn = tf.random.stateless_uniform(images.shape, [seed, 0], -radius, radius)
-    return attacks.project_linf(images + drawn, attacks.linf_bounds(images, radius))
+    return attacks.project_linf(images + drawn, attacks.linf_bounds(images, radius)).numpy()
 
 
 def _pgd(
@@ -189,18 +189,16 @@ def _pgd(
 def _right(classifier, images, labels, attack, radius, seed) -> dict[str, np.ndarray]:
     """Which images are classified right under an attack, [n] booleans."""
     right = np.empty(len(images), bool)
-    for start in range(0, len(images), _BATCH):
-        batch = slice(start, start + _BATCH)
-        adversarial = attack(images[batch], labels[batch], radius, seed + start)
-        right[batch] = np.argmax(logits_of_all(classifier, adversarial), axis=-1) == labels[batch]
+    for rows in slices(len(images)):
+        adversarial = attack(images[rows], labels[rows], radius, seed + rows.start)
+        right[rows] = np.argmax(logits_of_all(classifier, adversarial), axis=-1) == labels[rows]
     return {"right": right}
 
 
 def _gradient_sizes(classifier, images, labels) -> np.ndarray:
     sizes = []
-    for start in range(0, len(images), _BATCH):
-        batch = slice(start, start + _BATCH)
-        jacobians = input_jacobian(classifier, images[batch], labels[batch]).numpy()
+    for rows in slices(len(images)):
+        jacobians = input_jacobian(classifier, images[rows], labels[rows]).numpy()
         sizes.append(np.abs(jacobians).max(axis=(1, 2, 3)))
     return np.concatenate(sizes)
 

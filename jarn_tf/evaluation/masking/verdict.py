@@ -63,8 +63,8 @@ def masking_verdict(
 
     Args:
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
-        images: Float images [n, height, width, channels] in [0, 1]. 200 to 500 are enough; with
-            a few the verdict is `"undecided"`.
+        images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`. 200 to 500
+            are enough; with a few the verdict is `"undecided"`.
         labels: Integer labels [n] or one-hot rows.
         epsilon: L-infinity radius that robustness is claimed for, in pixel units, above 0.
         seed: Seed of everything random.
@@ -82,7 +82,7 @@ def masking_verdict(
     arguments.whole("seed", seed, least=0)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size=500)
-    images = images.astype(np.float32)
+    images = checks.floats(images).numpy()
     labels = np.argmax(labels, axis=-1) if labels.ndim == 2 else labels
     found = measure(classifier, images, labels, epsilon, seed, progress, parts or Parts(None, {}))
     evidence = tuple(judge(found) for judge in JUDGES)
