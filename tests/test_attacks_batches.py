@@ -142,7 +142,8 @@ def test_a_dataset_is_as_good_as_arrays(attack, of_dataset):
     batches = dataset(images, labels, batch_size=of_dataset)
     found = attack(model, batches, epsilon=EPSILON, batch_size=7)
     assert found.shape == images.shape
-    np.testing.assert_allclose(found, at_once(attack), atol=1e-6)
+    of_arrays = attack(model, images, labels, epsilon=EPSILON, batch_size=7)
+    np.testing.assert_allclose(found, of_arrays, atol=1e-6)
 
 
 def test_datasets_of_bytes_of_one_hot_labels_and_of_unknown_length():
