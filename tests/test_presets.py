@@ -5,13 +5,12 @@ import pathlib
 
 import pytest
 
-import jarn_tf
 from jarn_tf import arguments
 from jarn_tf.runs import tables
 from jarn_tf.runs.config import DEFENSES, PRESETS, REGULARIZERS, declarations, defaults
 from jarn_tf.runs.presets import changed, find, resolve
 
-DOCS = pathlib.Path(jarn_tf.__file__).parents[1] / "docs"
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAIRS = list(itertools.product(arguments.DATASETS, PRESETS))
 
 

@@ -1,0 +1,27 @@
+"""What the wheel is made of, as `pyproject.toml` and its companions say it."""
+
+import pathlib
+import tomllib
+
+import pytest
+
+import jarn_tf
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "jarn_tf").is_dir(), reason="reads the source tree, which is not beside the tests"
+)
+
+
+def test_every_package_is_in_the_wheel_and_launch_is_none_of_its_own():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {path.parent for path in (ROOT / "jarn_tf").rglob("*.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in found}
+    assert set(listed["packages"]) == names | {"jarn_tf.launch"}
+    assert listed["package-dir"] == {"jarn_tf.launch": "launch"}
+
+
+def test_the_citation_has_the_version_of_the_package():
+    lines = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {jarn_tf.__version__}" in lines
