@@ -326,11 +326,34 @@ class Defense(keras.Model):
 
         def function(iterator):
             with checks.as_value_error():
+                if isinstance(iterator, tf.data.Iterator):
+                    self._build_metrics(iterator.element_spec)
                 if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
                     return next_step(iterator)
                 return one_step(next(iterator))  # `train_on_batch` hands in a generator
 
         return function
+
+    def _build_metrics(self, spec: Any) -> None:
+        """Has the metrics make their variables before a step is traced.
+
+        A function that makes variables while it is traced is traced twice, which of a deep
+        classifier is half of what its first step takes.
+        """
+        if all(metric.built for metric in self.metrics):
+            return
+        _, labels, weights = keras.utils.unpack_x_y_sample_weight(spec)
+        classes = self.output_shape[-1]
+        if labels.shape.rank == 1 or labels.shape[1:] == [1]:
+            labels = tf.zeros([1], labels.dtype)
+        elif labels.shape[1:] == [classes]:
+            labels = tf.zeros([1, classes], labels.dtype)
+        else:
+            return  # of a generator, or no labels
+        self.compute_metrics(
+            None, labels, tf.zeros([1, classes]), None if weights is None else tf.ones([1])
+        )
+        self.reset_metrics()
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
         """Shows Keras the shape of one replica's batch, from which it builds the metrics.
