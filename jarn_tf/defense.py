@@ -340,7 +340,7 @@ class Defense(keras.Model):
         A function that makes variables while it is traced is traced twice, which of a deep
         classifier is half of what its first step takes.
         """
-        if all(metric.built for metric in self.metrics):
+        if all(getattr(metric, "built", True) for metric in self.metrics):
             return
         _, labels, weights = keras.utils.unpack_x_y_sample_weight(spec)
         classes = self.output_shape[-1]

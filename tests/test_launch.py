@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import commands
+import keras
 import pytest
 from absl import app, flags
 from absl.testing import flagsaver
@@ -102,11 +103,34 @@ def test_evaluate_adds_to_what_training_measured(run_dir, tmp_path):
     }  # fmt: skip
 
 
+_LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Brightness(keras.layers.Layer):
+    def call(self, pixels):
+        return pixels / 255
+"""
+
+
+def save_model_of_another_kind(classifier, folder):
+    """Pixels up to 255 to probabilities, through a layer of a module of one's own."""
+    (folder / "my_layers.py").write_text(_LAYERS)
+    layers = {}
+    exec(_LAYERS, layers)
+    inputs = keras.Input((28, 28, 1))
+    outputs = keras.layers.Softmax()(classifier(layers["Brightness"]()(inputs)))
+    keras.Model(inputs, outputs).save(folder / "other.keras")
+
+
 @pytest.fixture(scope="module")
 def evaluated(digits_classifier, tmp_path_factory):
     """Folder of a model of one's own, and what calls of `launch.evaluate` there said."""
     folder = tmp_path_factory.mktemp("own")
     digits_classifier.save(folder / "mine.keras")
+    save_model_of_another_kind(digits_classifier, folder)
+    other = [f"--model={folder / 'other.keras'}", "--dataset=digits", "--examples=6"]
+    told = ["--pixel_scale=255", "--import=my_layers"]
     own = [f"--model={folder / 'mine.keras'}", "--dataset=digits", "--examples=6"]
     calls = {
         "own": [*own, f"--output={folder / 'own'}", "--attacks=pgd2_margin", "--restarts=2"],
@@ -114,11 +138,28 @@ def evaluated(digits_classifier, tmp_path_factory):
             *own, f"--output={folder / 'verdict'}", "--attacks=apgd_dlr,apgd_margin,autoattack",
             "--epsilon=0.1", "--verdict",
         ],
+        "no import": [*other, f"--output={folder / 'none'}"],
+        "probabilities": [*other, *told, f"--output={folder / 'none'}", "--attacks=fgsm"],
+        "other": [
+            *other, *told, "--probabilities", f"--output={folder / 'other'}", "--attacks=fgsm",
+        ],
+        "of the same": [*own, f"--output={folder / 'same'}", "--attacks=fgsm"],
+        "absent module": [*own, f"--output={folder / 'none'}", "--import=absent_module"],
         "unknown attack": [*own, f"--output={folder / 'none'}", "--attacks=cw"],
         "two targets": [*own, f"--workdir={folder}"],
         "no target": [],
     }  # fmt: skip
-    return folder, in_one_process("evaluate", calls)
+    return folder, in_one_process("evaluate", calls, PYTHONPATH=str(folder))
+
+
+def test_evaluate_a_model_of_another_kind(evaluated):
+    folder, said = evaluated
+    assert said["other"][1] == said["of the same"][1] == ""
+    rows = [
+        {row["name"]: row["accuracy"] for row in json.loads(path.read_text())["attacks"]}
+        for path in (folder / name / "evaluation.json" for name in ("other", "same"))
+    ]
+    assert rows[0] == rows[1] and rows[0].keys() >= {"clean", "fgsm"}
 
 
 def test_evaluate_a_model_of_one_s_own(evaluated):
@@ -155,6 +196,9 @@ def test_a_verdict_from_the_command_line(evaluated):
     ("call", "parts"),
     [
         ("unknown attack", ["cw", "pgd40"]),
+        ("no import", ["other.keras", "Brightness", "--import"]),
+        ("probabilities", ["probabilities", "--probabilities"]),
+        ("absent module", ["--import=absent_module", "cannot be imported"]),
         ("two targets", ["--workdir", "--model"]),
         ("no target", ["--workdir", "--model"]),
     ],
@@ -162,7 +206,7 @@ def test_a_verdict_from_the_command_line(evaluated):
 def test_evaluate_refuses(evaluated, call, parts):
     folder, said = evaluated
     assert_one_line(said[call][1], *parts)
-    assert {path.name for path in folder.iterdir()} == {"mine.keras", "own", "verdict"}
+    assert not (folder / "none" / "evaluation.json").exists()
 
 
 def test_a_refusal_is_one_line_of_standard_error(tmp_path):

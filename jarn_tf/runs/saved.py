@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import keras
 
@@ -15,7 +16,13 @@ def load_classifier(path: str | os.PathLike) -> keras.Model:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that is no model
-        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from None
+        own = re.search("Could not locate class '(.*?)'", str(error))
+        said = (
+            f"it needs the class {own[1]}. Import what defines it; on the command line --import."
+            if own
+            else error
+        )
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {said}") from None
     return model.classifier if isinstance(model, Defense) else model
 
 
