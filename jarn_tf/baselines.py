@@ -11,6 +11,7 @@ from jarn_tf import arguments, losses
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
+from jarn_tf.precision import at_least_float32
 from jarn_tf.randomness import BatchSlice
 
 
@@ -160,7 +161,7 @@ class LogitJacobianPenalty(JacobianPenalty):
     def penalties(self, clean, images, labels, batch):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
-            logits = self.classifier(images, training=True)
+            logits = at_least_float32(self.classifier(images, training=True))
             directions = batch.directions(logits, self.projections)
             totals = [tf.reduce_sum(logits * directions[k]) for k in range(self.projections)]
         squares = [
@@ -183,8 +184,8 @@ class TRADES(Penalized):
     """
 
     def penalties(self, clean, images, labels, batch):
-        logits = self.classifier(clean, training=True)
-        perturbed = self.classifier(images, training=True)
+        logits = at_least_float32(self.classifier(clean, training=True))
+        perturbed = at_least_float32(self.classifier(images, training=True))
         probabilities = tf.nn.softmax(logits)
         divergence = losses.cross_entropy(probabilities, perturbed) - losses.cross_entropy(
             probabilities, logits
@@ -226,7 +227,7 @@ class GradientAlignment(Penalized):
         arguments.radius(self.epsilon)
 
     def penalties(self, clean, images, labels, batch):
-        logits = self.classifier(images, training=True)
+        logits = at_least_float32(self.classifier(images, training=True))
         eta = batch.uniform(clean, -self.epsilon, self.epsilon, stream=4)
         here, there = (self._loss_gradient(x, labels) for x in (clean, clean + eta))
         return logits, 1 - _cosine(here, there)
@@ -235,7 +236,7 @@ class GradientAlignment(Penalized):
         """Of the loss in float64: in float32 it has no direction where the classifier is sure."""
         with tf.GradientTape() as tape:
             tape.watch(images)
-            logits = tf.cast(self.classifier(images, training=True), tf.float64)
+            logits = tf.cast(at_least_float32(self.classifier(images, training=True)), tf.float64)
             total = tf.reduce_sum(losses.cross_entropy(labels, logits))
         return tape.gradient(total, images, unconnected_gradients="zero")
 

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import checks, losses
+from jarn_tf.precision import at_least_float32
 from jarn_tf.randomness import BatchSlice
 
 Perturbation = Callable[[keras.Model, tf.Tensor, tf.Tensor, BatchSlice], tf.Tensor]
@@ -23,6 +24,7 @@ class Defense(keras.Model):
     With no perturbation it is standard training, with `attacks.UniformNoise` the paper's Uniform
     Noise baseline. Subclasses add a regulariser. Everything else is as for any Keras classifier:
     `call` returns the classifier's logits, so `evaluate`, `predict`, metrics and callbacks work.
+    Logits, Jacobian and losses are float32, whatever the networks compute in.
 
     Args:
         classifier: Built Keras model from float images [batch, height, width, channels] in
@@ -32,8 +34,9 @@ class Defense(keras.Model):
         seed: Seed of the perturbation; noise is a pure function of (seed, step).
 
     Raises:
-        ValueError: The classifier is not built, does not return [batch, classes] or does not
-            compute in float32; in training:
+        ValueError: The classifier is not built, does not return [batch, classes] or computes
+            neither in float32 nor under `mixed_bfloat16` (gradients of gradients underflow in
+            float16); in training:
             images that are not floating point or not in [0, 1], labels that do not fit, or a
             loss that is not finite (the step is named and no optimizer's update is made).
     """
@@ -52,9 +55,11 @@ class Defense(keras.Model):
     ):
         super().__init__(**kwargs)
         checks.classifier(classifier)
-        if classifier.compute_dtype != "float32":
+        dtypes = classifier.compute_dtype, classifier.variable_dtype
+        if dtypes not in (("float32", "float32"), ("bfloat16", "float32")):
             raise ValueError(
-                f"The classifier must compute in float32. Received: {classifier.compute_dtype}."
+                "The classifier must compute in float32, or under the policy mixed_bfloat16. "
+                f"Received one that computes in {dtypes[0]} with variables in {dtypes[1]}."
             )
         checks.in_scope("The classifier", classifier)
         self.classifier = classifier
@@ -75,7 +80,7 @@ class Defense(keras.Model):
             )
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return self.classifier(images, training=training)
+        return at_least_float32(self.classifier(images, training=training))
 
     @property
     def input_shape(self) -> tuple:
@@ -189,7 +194,7 @@ class Defense(keras.Model):
     ) -> tuple[tf.Tensor, tf.Tensor | float]:
         """Logits [batch, classes] that L_cls is of; this replica's share of what is added to it."""
         del kind, clean, labels, batch
-        return self.classifier(images, training=True), 0.0
+        return at_least_float32(self.classifier(images, training=True)), 0.0
 
     def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)

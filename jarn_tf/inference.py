@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf.batches import slices
+from jarn_tf.precision import at_least_float32
 
 
 def logits_of_all(
@@ -25,4 +26,4 @@ def logits_of_all(
 
 @tf.function(reduce_retracing=True)
 def _call(classifier, images):
-    return classifier(images, training=False)
+    return at_least_float32(classifier(images, training=False))

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
+from jarn_tf.precision import at_least_float32
 
 
 def logits_and_jacobian(
@@ -42,7 +43,7 @@ def logits_and_jacobian(
     arguments.one_of("jacobian_of", of, arguments.JACOBIANS)
     with tf.GradientTape() as tape:
         tape.watch(images)
-        logits = classifier(images, training=training)
+        logits = at_least_float32(classifier(images, training=training))
         if of == "loss":
             scalars = loss(labels, logits)
         elif of == "margin":

@@ -13,6 +13,7 @@ from jarn_tf import arguments, checks, losses, networks
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
+from jarn_tf.precision import at_least_float32
 from jarn_tf.randomness import BatchSlice
 from jarn_tf.real_images import real_images as shown_as_real
 
@@ -293,7 +294,7 @@ class JARN(Defense):
         """J' = f_apt(J) (Eq. 7), of the shape of the images."""
         if self.standardize:
             jacobian = losses.standardize(jacobian)
-        return self.adaptor(jacobian, training=training)
+        return at_least_float32(self.adaptor(jacobian, training=training))
 
     def _discriminate(
         self, real: tf.Tensor, adapted: tf.Tensor, learns: bool, batch: BatchSlice
@@ -312,12 +313,16 @@ class JARN(Defense):
             adapted += batch.uniform(adapted, -radius, radius, stream=6)
         with contextlib.nullcontext() if learns else keras.StatelessScope():
             if self._couples_images:
-                both = self.discriminator(tf.concat([real, adapted], axis=0), training=True)
-                real_logits, adapted_logits = tf.split(both[:, 0], 2)
+                both = self._judge(tf.concat([real, adapted], axis=0))
+                real_logits, adapted_logits = tf.split(both, 2)
                 return real_logits, adapted_logits
-            adapted_logits = self.discriminator(adapted, training=True)[:, 0]
-            real_logits = self.discriminator(real, training=True)[:, 0] if learns else None
+            adapted_logits = self._judge(adapted)
+            real_logits = self._judge(real) if learns else None
         return real_logits, adapted_logits
+
+    def _judge(self, images: tf.Tensor) -> tf.Tensor:
+        """The discriminator's logits [batch]."""
+        return at_least_float32(self.discriminator(images, training=True)[:, 0])
 
     def _penalty(self, jacobian: tf.Tensor, batch: BatchSlice) -> tf.Tensor | float:
         """This replica's share of `jacobian_penalty`."""
@@ -334,7 +339,7 @@ class JARN(Defense):
             real = losses.standardize(real)
         with keras.StatelessScope(), tf.GradientTape() as tape:
             tape.watch(real)
-            total = tf.reduce_sum(self.discriminator(real, training=True))
+            total = tf.reduce_sum(self._judge(real))
         squares = tf.reduce_sum(tf.square(tape.gradient(total, real)), axis=[1, 2, 3])
         return self.discriminator_penalty * batch.mean(squares)
 

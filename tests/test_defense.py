@@ -286,14 +286,3 @@ def test_a_loss_that_stops_being_finite_leaves_the_weights_of_the_step_before(ki
     with pytest.raises(ValueError, match="not finite.*step 2"):
         fit(model, images, labels, weights)
     toys.assert_same(toys.state(model), toys.state(until_there), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16"])
-def test_other_precisions_are_refused(dtype):
-    policy = keras.dtype_policies.DTypePolicy(dtype)
-    classifier = keras.Sequential(
-        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2, dtype=policy)],
-    )
-    classifier.dtype_policy = policy
-    with pytest.raises(ValueError, match="float32.*Received: b?float"):
-        Defense(classifier)

@@ -9,6 +9,7 @@ from jarn_tf import arguments
 from jarn_tf.attacks.ascent import ascent_direction
 from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.pgd import default_step_size
+from jarn_tf.precision import at_least_float32
 from jarn_tf.randomness import BatchSlice
 
 
@@ -70,7 +71,7 @@ class AdversarialExamples:
         self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
     ) -> tf.Tensor:
         if self.targets == "predictions":
-            labels = tf.nn.softmax(classifier(images, training=False))
+            labels = tf.nn.softmax(at_least_float32(classifier(images, training=False)))
         grown = warmed_up(batch.step, self.warmup_steps)
         epsilon = self.epsilon * grown
         bounds = linf_bounds(images, epsilon)

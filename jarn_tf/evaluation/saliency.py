@@ -11,6 +11,7 @@ import tensorflow as tf
 from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.jacobian import input_jacobian
+from jarn_tf.precision import at_least_float32
 
 
 def saliency(
@@ -123,7 +124,7 @@ def _logits_and_jacobians(classifier, images):
     """Logits [n, classes] and their input gradients [n, classes, height, width, channels]."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
-        logits = classifier(images, training=False)
+        logits = at_least_float32(classifier(images, training=False))
         totals = tf.unstack(tf.reduce_sum(logits, axis=0))
     return logits, tf.stack(
         [tape.gradient(total, images, unconnected_gradients="zero") for total in totals], axis=1

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
 from jarn_tf.jacobian import input_jacobian
+from jarn_tf.precision import at_least_float32
 
 
 def loss_surface(
@@ -69,4 +70,4 @@ def _orthogonal_signs(directions: np.ndarray, rng: np.random.Generator) -> np.nd
 
 @tf.function(reduce_retracing=True)
 def _losses(classifier, images, labels):
-    return losses.cross_entropy(labels, classifier(images, training=False))
+    return losses.cross_entropy(labels, at_least_float32(classifier(images, training=False)))
