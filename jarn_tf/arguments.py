@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
 #: Kinds of datasets of one's own, KIND:SOURCE.
@@ -38,7 +39,7 @@ def dataset(name: str, value: object) -> None:
 
 def whole(name: str, value: int, least: int = 1) -> None:
     """Raises ValueError unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
 
 

@@ -14,8 +14,8 @@ from jarn_tf.batches import slices
 
 _PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
-    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); on the command "
-    "line --probabilities."
+    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); of "
+    "launch.evaluate --probabilities."
 )
 #: How far beyond [0, 1] pixels may be by rounding; they are clipped.
 _ROUNDING = 1e-6
@@ -96,6 +96,24 @@ def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
     return received, returned
 
 
+def precision(model: keras.Model) -> None:
+    """Raises ValueError unless all layers compute in float32, or under `mixed_bfloat16`."""
+    for layer in _with_inner(model):
+        dtypes = layer.compute_dtype, layer.variable_dtype
+        if {"float16", "float64"} & set(dtypes) or dtypes[1] == "bfloat16":
+            raise ValueError(
+                "The classifier must compute in float32, or under the policy mixed_bfloat16. "
+                f"Received a layer {layer.name} that computes in {dtypes[0]} with variables in "
+                f"{dtypes[1]}."
+            )
+
+
+def _with_inner(layer: keras.Layer) -> Iterator[keras.Layer]:
+    yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _with_inner(inner)
+
+
 def in_scope(name: str, model: keras.Model) -> None:
     """Raises ValueError if a strategy's scope is open and `model` was made outside of it."""
     strategy = tf.distribute.get_strategy()
@@ -134,7 +152,7 @@ def batched(images: tf.Tensor, labels: tf.Tensor, input_shape: tuple) -> tf.Tens
     """The images with a channel axis, if they are grey ones without it.
 
     Raises:
-        ValueError: A single image.
+        ValueError: A single image, or images of another shape.
     """
     if labels.shape.rank == 0:
         raise ValueError(
@@ -142,7 +160,9 @@ def batched(images: tf.Tensor, labels: tf.Tensor, input_shape: tuple) -> tf.Tens
             f"{tuple(images.shape)}. Give dataset.batch(128)."
         )
     if images.shape.rank == 3 and input_shape[-1] == 1:
-        return images[..., None]
+        images = images[..., None]
+    if not images.shape.is_compatible_with(input_shape):
+        _differ_in_shape(images, input_shape)
     return images
 
 
@@ -248,10 +268,15 @@ def batches(
 def _taken_by(model: keras.Model, images: np.ndarray | tf.Tensor) -> None:
     expected = shapes(model)[0]
     if not tf.TensorShape(images.shape).is_compatible_with(expected):
-        raise ValueError(
-            f"images must be of shape {expected}, as the classifier takes them. Received: "
-            f"{tuple(images.shape)}."
-        )
+        _differ_in_shape(images, expected)
+
+
+def _differ_in_shape(images: np.ndarray | tf.Tensor, expected: tuple) -> None:
+    axis = " Give images[..., None]." if expected[-1] == 1 and len(images.shape) == 3 else ""
+    raise ValueError(
+        f"images must be of shape {expected}, as the classifier takes them. Received: "
+        f"{tuple(images.shape)}.{axis}"
+    )
 
 
 def _differ_in_number(images: int, labels: int) -> None:

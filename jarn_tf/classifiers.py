@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import keras
 import numpy as np
@@ -42,6 +43,19 @@ def as_classifier(
     arguments.positive("pixel_scale", pixel_scale)
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a Keras model. Received: {model!r}.")
+    if len(getattr(model, "outputs", None) or [None]) != 1:
+        raise ValueError(f"model must have one output. Received: {len(model.outputs)} outputs.")
+    last = (checks.last_operation(model) or (None,))[0]
+    if not probabilities and checks.squashes(last):
+        raise ValueError(
+            "model must return logits. Received one that ends in a softmax or sigmoid. Give "
+            "probabilities=True."
+        )
+    if probabilities and getattr(last, "activation", None) is keras.activations.linear:
+        raise ValueError(
+            "probabilities=True is for a model that returns probabilities. Received one that ends "
+            f"in {last.name}, which has no activation. Leave it out."
+        )
     image_shape, taken = _image_shape(model, image_shape)
     inputs = keras.Input(image_shape)
     images = keras.layers.Rescaling(pixel_scale)(inputs) if pixel_scale != 1 else inputs
@@ -69,15 +83,18 @@ def _image_shape(
     known = checks.input_shape(model)
     example = "jarn_tf.as_classifier(model, image_shape=(height, width, channels))"
     if told is not None:
-        told = tuple(told)
-        if len(told) != 3 or any(not isinstance(size, int) or size < 1 for size in told):
+        if not isinstance(told, (tuple, list)) or len(told) != 3:
             raise ValueError(
                 "image_shape must be three whole numbers, height, width, channels. "
                 f"Received: {told}."
             )
+        for size in told:
+            arguments.whole("each number of image_shape", size)
+        told = tuple(map(int, told))
         if known is None or _fits(told, known[1:]):
             return told, told
-        if None not in known[1:] and math.prod(known[1:]) == math.prod(told):
+        # Flat images and grey ones without a channel axis; not channels that come first.
+        if len(known) < 4 and None not in known[1:] and math.prod(known[1:]) == math.prod(told):
             return told, tuple(known[1:])
         raise ValueError(f"model takes images {known[1:]}. Received image_shape {told}.")
     if known is None:
@@ -99,11 +116,18 @@ def _called(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
         outputs = model(images)
     except Exception as error:  # whatever a model of somebody else's raises
         raise ValueError(
-            f"model cannot be called on images {tuple(images.shape)}: {str(error).splitlines()[0]}"
+            f"model cannot be called on images {tuple(images.shape)}: {_reason(error)}"
         ) from None
     if not isinstance(outputs, keras.KerasTensor):
         raise ValueError(f"model must have one output. Received outputs {outputs!r}.")
     return outputs
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error; Keras puts the layer first, and colours what went wrong."""
+    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
+    return lines[1] if lines[0].startswith("Exception encountered") and lines[1:] else lines[0]
 
 
 def _without_squash(model: keras.Model) -> keras.Model | None:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from jarn_tf import checks, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.precision import at_least_float32
 from jarn_tf.randomness import BatchSlice
 
@@ -55,12 +55,7 @@ class Defense(keras.Model):
     ):
         super().__init__(**kwargs)
         checks.classifier(classifier)
-        dtypes = classifier.compute_dtype, classifier.variable_dtype
-        if dtypes not in (("float32", "float32"), ("bfloat16", "float32")):
-            raise ValueError(
-                "The classifier must compute in float32, or under the policy mixed_bfloat16. "
-                f"Received one that computes in {dtypes[0]} with variables in {dtypes[1]}."
-            )
+        checks.precision(classifier)
         checks.in_scope("The classifier", classifier)
         self.classifier = classifier
         self._shapes = checks.shapes(classifier)
@@ -137,6 +132,7 @@ class Defense(keras.Model):
         self.classifier_optimizer = self._build_optimizer(
             "adam" if chosen is None else chosen, self.classifier
         )
+        arguments.whole("steps_per_execution", steps_per_execution)
         loss = losses.CrossEntropy() if loss is None else loss
         self.loss_of_each = losses.of_each(loss)
         super().compile(
@@ -159,6 +155,11 @@ class Defense(keras.Model):
         """
         with self.distribute_strategy.scope():
             optimizer = keras.optimizers.get(optimizer)
+            if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+                raise ValueError(
+                    "An optimizer must take gradients as they are. Received a LossScaleOptimizer, "
+                    "which is for float16. Give its inner optimizer."
+                )
             optimizer.build(network.trainable_variables)
         return optimizer
 
@@ -198,6 +199,8 @@ class Defense(keras.Model):
 
     def _checked_batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if labels is None:
+            raise ValueError("Images need labels. Received none. Give fit(images, labels).")
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         images = checks.batched(images, labels, self.input_shape)
         if labels.shape.rank == 2 and labels.shape[-1] == 1:
@@ -345,7 +348,11 @@ class Defense(keras.Model):
         A function that makes variables while it is traced is traced twice, which of a deep
         classifier is half of what its first step takes.
         """
-        if all(getattr(metric, "built", True) for metric in self.metrics):
+        if (
+            not isinstance(spec, tuple)
+            or len(spec) < 2
+            or all(getattr(metric, "built", True) for metric in self.metrics)
+        ):
             return
         _, labels, weights = keras.utils.unpack_x_y_sample_weight(spec)
         classes = self.output_shape[-1]

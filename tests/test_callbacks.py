@@ -619,7 +619,7 @@ def test_a_healthy_run_is_not_warned_of(digits, digits_classifier, capsys):
         ],
     ).history  # fmt: skip
     assert history["accuracy"][-1] > 0.5  # it learned
-    assert len(history["discriminator_real_accuracy"]) == 3  # and the game was played
+    assert np.isfinite(history["discriminator_real_accuracy"][1:]).all()  # the game was played
     assert capsys.readouterr().out == ""
 
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import toys
 
-from jarn_tf import JARN, data, reproduction
+from jarn_tf import JARN, reproduction
+from jarn_tf.data import prepared
 from jarn_tf.reproduction import dry_run
 from jarn_tf.runs.presets import preset
 
@@ -157,7 +158,7 @@ def test_images_are_as_those_of_the_dataset(name, digits):
         shape, examples, classes = digits.image_shape, len(digits.train), digits.classes
     else:
         folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "nowhere"))
-        tfds_name, _ = data._TFDS[name]
+        tfds_name, _ = prepared._TFDS[name]
         if not (folder / tfds_name).is_dir():
             pytest.skip(f"no prepared {name}: TFDS_DATA_DIR names no folder that holds it")
         info = tfds.builder(tfds_name).info

@@ -480,7 +480,7 @@ def test_one_optimizer_object_for_two_networks():
         ),
         ("discriminator", lambda: toys.classifier(), "discriminator must map"),
         ("discriminator", lambda: toys.classifier(image_shape=(8, 8, 2)), "discriminator must map"),
-        ("discriminator", lambda: None, "discriminator must be"),
+        ("discriminator", lambda: "a layer", "discriminator must be"),
     ],
 )
 def test_networks_that_do_not_fit(network, build, message):

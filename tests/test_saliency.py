@@ -236,7 +236,7 @@ def test_a_saturated_loss_has_no_gradient_but_the_logits_have():
     ("change", "message"),
     [
         (lambda x, y: (255 * x, y), r"\[0, 1\]"),
-        (lambda x, y: ((255 * x).astype(np.uint8), y), "floating point"),
+        (lambda x, y: ((255 * x).astype(np.int32), y), "floating point"),
         (lambda x, y: (x, y + 3), r"0\.\.2"),
         (lambda x, y: (x, y[:2]), "differ in number"),
     ],

@@ -27,8 +27,8 @@ def load(
             `"mnist"`, `"svhn"` and `"cifar10"` come through TensorFlow Datasets, which downloads
             what is not prepared; `"tfds:NAME"` is any other of its image classification sets.
 
-            `"folder:DIR"`: pictures in a folder a class, or `train/` and `test/` above such
-            folders, as `keras.utils.image_dataset_from_directory` has them; in colour.
+            `"folder:DIR"`: pictures in a folder a class, or `train/` and `test/` (or `val/`) above
+            such folders, as `keras.utils.image_dataset_from_directory` has them; in colour.
 
             `"npz:FILE"`: a NumPy archive of `x_train`, `y_train`, `x_test` and `y_test`.
 

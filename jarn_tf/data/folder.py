@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
+import PIL.Image
 import sklearn.model_selection
 
 from jarn_tf.data import store
@@ -44,17 +45,29 @@ def load(source: str, image_size: int | None, memory_share: float) -> tuple[Spli
     if broken:
         names = ", ".join(map(str, broken[:_NAMED])) + (", ..." if len(broken) > _NAMED else "")
         print(
-            f"Left out {len(broken)} of {len(train) + len(test)} pictures, which cannot be read: "
-            f"{names}",
+            f"Left out {len(broken)} of {len(train) + len(test)} pictures, which cannot be read "
+            f"or have more than 8 bits: {names}",
             file=sys.stderr,
         )
+    if len(np.unique(splits[0].labels)) < classes:
+        raise ValueError(f"{folder} has a class of which no training picture can be read.")
     return *splits, classes
 
 
 def _listed(folder: pathlib.Path) -> tuple[list[File], list[File], int]:
     """Files of the training and of the test split, each in a fixed random order."""
-    train, test = folder / "train", folder / "test"
-    if train.is_dir() and test.is_dir():
+    parts = {part.name.lower(): part for part in folder.iterdir() if part.is_dir()}
+    train = parts.get("train")
+    test = parts.get("test") or parts.get("val") or parts.get("validation")
+    if train and not test:
+        raise ValueError(
+            f"{folder} must have test (or val) beside train, each with a folder a class. "
+            f"Received: {', '.join(sorted(parts))}."
+        )
+    if train:
+        unused = [part for name, part in parts.items() if part not in (train, test)]
+        if unused:
+            print(f"Not used: {', '.join(map(str, sorted(unused)))}", file=sys.stderr)
         classes = _classes(train)
         if _classes(test) != classes:
             raise ValueError(
@@ -69,8 +82,10 @@ def _listed(folder: pathlib.Path) -> tuple[list[File], list[File], int]:
             splits = sklearn.model_selection.train_test_split(
                 files, test_size=0.2, stratify=[label for _, label in files], random_state=0
             )
-        except ValueError as error:  # a class of a single picture
-            raise ValueError(f"{folder} cannot be split into two: {error}") from None
+        except ValueError as error:  # such as a class of a single picture
+            raise ValueError(
+                f"{folder} cannot be split in training and test pictures: {error}"
+            ) from None
     return *([files[p] for p in store.shuffled(len(files))] for files in splits), len(classes)
 
 
@@ -145,9 +160,13 @@ def _picture(path: pathlib.Path, image_size: int | None) -> np.ndarray | None:
     """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken."""
     size = None if image_size is None else (image_size, image_size)
     try:
-        picture = keras.utils.load_img(
-            path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
+        with PIL.Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
+                return None
+        return np.asarray(
+            keras.utils.load_img(
+                path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
+            )
         )
     except Exception:  # Pillow has no common class for what it raises
         return None
-    return np.asarray(picture)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -28,7 +29,7 @@ def load(source: str, memory_share: float) -> tuple[Split, Split, int]:
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         return _load(path, memory_share)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} is no NumPy archive, or damaged: {error}.") from None
 
 
@@ -56,6 +57,11 @@ def _load(path: pathlib.Path, memory_share: float) -> tuple[Split, Split, int]:
                 f"x_train and x_test of {path} must have images of one shape. Received: "
                 f"{shapes['train']} and {shapes['test']}."
             )
+        if image_shape[2] not in (1, 3, 4):
+            raise ValueError(
+                f"Images of {path} must be grey or in colours, which come last. Received: shape "
+                f"{shapes['train']}."
+            )
         kept = store.Store(sum(map(math.prod, shapes.values())), memory_share)
         splits = [
             kept.split(
@@ -66,7 +72,10 @@ def _load(path: pathlib.Path, memory_share: float) -> tuple[Split, Split, int]:
             )
             for part, its_labels in labels.items()
         ]
-    return *splits, int(max(its_labels.max() for its_labels in labels.values())) + 1
+    classes = int(max(its_labels.max() for its_labels in labels.values())) + 1
+    if classes < 2:
+        raise ValueError(f"{path} must have images of two classes or more. Received labels 0.")
+    return *splits, classes
 
 
 def _header(path: pathlib.Path, file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -92,16 +101,19 @@ def _labels(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> np.ndarr
     with archive.open(f"{name}.npy") as file:
         shape, dtype = _header(path, file, name)
         labels = np.frombuffer(file.read(), dtype).reshape(shape)
-    if labels.ndim == 2 and labels.shape[1] > 1:
+    good = labels.ndim in (1, 2) and labels.size and np.issubdtype(dtype, np.number)
+    if good and labels.ndim == 2 and labels.shape[1] > 1:
+        good = ((labels == 1).sum(axis=1) == 1).all() and (labels != 0).sum() == len(labels)
         labels = labels.argmax(axis=1)
-    labels = labels.reshape(len(labels), -1)
-    whole = np.issubdtype(dtype, np.number) and (labels == np.round(labels)).all()
-    if not len(labels) or labels.shape[1] != 1 or not whole or labels.min() < 0:
+    if good:
+        labels = labels.reshape(-1)
+        good = (labels == np.round(labels)).all() and 0 <= labels.min() <= labels.max() < 1e6
+    if not good:
         raise ValueError(
             f"{name} of {path} must be class numbers from 0, [n] or [n, 1], or one-hot rows. "
             f"Received: {dtype} of shape {shape}."
         )
-    return labels[:, 0].astype(np.int32)
+    return labels.astype(np.int32)
 
 
 def _batches(

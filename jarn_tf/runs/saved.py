@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 
 import keras
@@ -14,11 +15,11 @@ from jarn_tf.defense import Defense
 def load_classifier(path: str | os.PathLike) -> keras.Model:
     """A saved classifier, or that of a saved `Defense`. ValueError if it cannot be loaded."""
     try:
-        model = keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(pathlib.Path(path).expanduser(), compile=False)
     except Exception as error:  # Keras raises many kinds for a file that is no model
         own = re.search("Could not locate class '(.*?)'", str(error))
         said = (
-            f"it needs the class {own[1]}. Import what defines it; on the command line --import."
+            f"it needs the class {own[1]}. Import what defines it; launch.evaluate has --import."
             if own
             else error
         )

@@ -181,7 +181,7 @@ TRUTH = Kind(
 )
 DATASET = Kind(
     ", ".join(arguments.DATASETS) + "; or folder:DIR, npz:FILE, tfds:NAME",
-    str,
+    lambda text: text.rstrip("/"),
     arguments.dataset,
 )
 TEXT = Kind("text", str, lambda name, value: _check_type(name, value, str, "text"))
