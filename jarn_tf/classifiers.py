@@ -124,10 +124,11 @@ def _called(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _reason(error: Exception) -> str:
-    """One line of an error; Keras puts the layer first, and colours what went wrong."""
+    """One line of an error: what comes after Keras's own words, which come first, coloured."""
     text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
-    return lines[1] if lines[0].startswith("Exception encountered") and lines[1:] else lines[0]
+    for before in ("^Exception encountered when .*", "^.*Error encountered:"):
+        text = re.sub(before, "", text.strip())
+    return next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
 
 
 def _without_squash(model: keras.Model) -> keras.Model | None:

@@ -348,20 +348,16 @@ class Defense(keras.Model):
         A function that makes variables while it is traced is traced twice, which of a deep
         classifier is half of what its first step takes.
         """
-        if (
-            not isinstance(spec, tuple)
-            or len(spec) < 2
-            or all(getattr(metric, "built", True) for metric in self.metrics)
-        ):
-            return
         _, labels, weights = keras.utils.unpack_x_y_sample_weight(spec)
+        if labels is None or all(getattr(metric, "built", True) for metric in self.metrics):
+            return
         classes = self.output_shape[-1]
         if labels.shape.rank == 1 or labels.shape[1:] == [1]:
             labels = tf.zeros([1], labels.dtype)
         elif labels.shape[1:] == [classes]:
             labels = tf.zeros([1, classes], labels.dtype)
         else:
-            return  # of a generator, or no labels
+            return  # of a generator
         self.compute_metrics(
             None, labels, tf.zeros([1, classes]), None if weights is None else tf.ones([1])
         )

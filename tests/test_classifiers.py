@@ -229,3 +229,31 @@ def test_what_attacks_and_training_refuse_names_as_classifier(make):
         with pytest.raises(ValueError, match="as_classifier|Call it on images once") as error:
             refuses(make())
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "message"),
+    [
+        (lambda x: keras.layers.Dense(1, "sigmoid")(x), {}, "Give probabilities=True"),
+        (lambda x: keras.layers.Dense(3)(x), {"probabilities": True}, "has no activation"),
+        (lambda x: [keras.layers.Dense(3)(x)] * 2, {}, "2 outputs"),
+        (lambda x: keras.layers.Dense(3)(x), {"image_shape": 8}, "three whole numbers"),
+        (lambda x: keras.layers.Dense(3)(x), {"image_shape": (6, 2, 6)}, "takes images"),
+    ],
+)
+def test_models_that_are_another_kind_than_told(build, options, message):
+    inputs = keras.Input((6, 6, 2))
+    model = keras.Model(inputs, build(keras.layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match=message) as error:
+        as_classifier(model, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_model_raises_is_one_line_that_says_why():
+    class Broken(keras.Model):
+        def call(self, images):
+            raise RuntimeError("no such thing")
+
+    with pytest.raises(ValueError, match="cannot be called.*no such thing") as error:
+        as_classifier(Broken(), image_shape=(6, 6, 2))
+    assert "\n" not in str(error.value)

@@ -363,3 +363,24 @@ def test_networks_made_outside_of_the_scope(two_replicas):
             Defense(classifier)
         with pytest.raises(ValueError, match="The discriminator must be made"):
             JARN(toys.classifier(), toys.adaptor(), discriminator)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((IMAGES[:, :4], LABELS), "images must be of shape"),
+        ((IMAGES,), "Images need labels"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_in_one_line(data, message):
+    with pytest.raises(ValueError, match=message) as error:
+        compiled(Defense).fit(*data, verbose=0)
+    assert "\n" not in str(error.value)
+
+
+def test_what_compile_refuses():
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    with pytest.raises(ValueError, match="LossScaleOptimizer"):
+        Defense(toys.classifier()).compile(scaled)
+    with pytest.raises(ValueError, match="steps_per_execution must be a whole number"):
+        compiled(Defense, steps_per_execution=0)

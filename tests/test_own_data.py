@@ -103,6 +103,36 @@ def test_broken_files_are_named_and_left_out(tmp_path, capsys):
     assert "notes" not in printed
 
 
+def test_pictures_of_more_than_8_bits_are_left_out(tmp_path, capsys):
+    draw(tmp_path)
+    deep = np.arange(144, dtype=np.uint16).reshape(12, 12) * 400
+    PIL.Image.fromarray(deep).save(tmp_path / "red" / "deep.png")
+    assert sum(map(len, everything(data.load(f"folder:{tmp_path}")))) == 30
+    assert "deep.png" in capsys.readouterr().err
+
+
+def test_a_class_of_broken_pictures(tmp_path):
+    draw(tmp_path, 20)
+    for path in (tmp_path / "red").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="class of which no training picture can be read"):
+        data.load(f"folder:{tmp_path}")
+
+
+def test_other_names_of_the_test_pictures(tmp_path, capsys):
+    draw(tmp_path / "Train", 10)
+    draw(tmp_path / "val", 2)
+    loaded = data.load(f"folder:{tmp_path}")
+    assert [len(split) for split in everything(loaded)] == [27, 3, 6]
+    draw(tmp_path / "test", 3)
+    assert len(data.load(f"folder:{tmp_path}").test) == 9
+    assert f"Not used: {tmp_path / 'val'}" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "val")
+    shutil.rmtree(tmp_path / "test")
+    with pytest.raises(ValueError, match=r"must have test \(or val\) beside train"):
+        data.load(f"folder:{tmp_path}")
+
+
 def test_pictures_of_several_sizes_need_a_size(tmp_path):
     draw(tmp_path)
     PIL.Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(tmp_path / "red" / "small.png")
@@ -206,6 +236,16 @@ def test_grey_images_without_a_channel_axis(tmp_path):
         ({"y_train": np.full(600, 0.5)}, "class numbers from 0"),
         ({"y_train": np.array(["cat"] * 600)}, "class numbers from 0"),
         ({"y_train": np.array([None] * 600)}, "array of numbers"),
+        ({"y_train": np.zeros((600, 4))}, "class numbers from 0"),
+        ({"y_train": np.full((600, 4), 0.25)}, "class numbers from 0"),
+        ({"y_train": np.full(600, np.inf)}, "class numbers from 0"),
+        ({"y_train": np.int32(3)}, "class numbers from 0"),
+        ({"y_test": np.zeros(0, int), "x_test": np.zeros((0, 5, 4, 3))}, "class numbers from 0"),
+        ({"y_train": np.zeros(600, int), "y_test": np.zeros(8, int)}, "two classes or more"),
+        (
+            {"x_train": np.zeros((600, 3, 5, 9)), "x_test": np.zeros((8, 3, 5, 9))},
+            "grey or in colours, which come last",
+        ),
         ({"x_train": np.full((600, 5, 4, 3), np.nan, np.float32)}, "from nan to nan"),
     ],
 )
@@ -223,11 +263,13 @@ def test_damaged_archives(tmp_path):
     with pytest.raises(ValueError, match="no NumPy archive, or damaged"):
         data.load(f"npz:{tmp_path / 'a.npz'}")
     archive(tmp_path / "b.npz")
-    bytes_ = bytearray((tmp_path / "b.npz").read_bytes())
-    bytes_[5000] ^= 255
-    (tmp_path / "b.npz").write_bytes(bytes_)
-    with pytest.raises(ValueError, match="damaged"):
-        data.load(f"npz:{tmp_path / 'b.npz'}")
+    for saved in (np.savez, np.savez_compressed):
+        saved(tmp_path / "b.npz", **archive(tmp_path / "a.npz"))
+        bytes_ = bytearray((tmp_path / "b.npz").read_bytes())
+        bytes_[5000] ^= 255
+        (tmp_path / "b.npz").write_bytes(bytes_)
+        with pytest.raises(ValueError, match="damaged"):
+            data.load(f"npz:{tmp_path / 'b.npz'}")
 
 
 # TensorFlow Datasets

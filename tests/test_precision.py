@@ -93,3 +93,11 @@ def test_other_precisions_are_refused(precision, policy):
     policy(precision)
     with pytest.raises(ValueError, match="float32, or under the policy mixed_bfloat16. Received"):
         Defense(toys.classifier())
+
+
+def test_a_layer_of_another_precision_is_refused(policy):
+    policy("mixed_float16")
+    inner = toys.classifier()
+    policy("float32")
+    with pytest.raises(ValueError, match="Received a layer .* that computes in float16"):
+        Defense(keras.Sequential([keras.Input(toys.IMAGE_SHAPE), inner]))
