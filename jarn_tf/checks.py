@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from jarn_tf.batches import slices
 
-_PROBABILITIES = (
+PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
     "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); of "
     "launch.evaluate --probabilities."
@@ -36,7 +36,7 @@ def classifier(model: keras.Model) -> None:
             f"Received a model of outputs {output_shape}. {_HELP} for a yes or no."
         )
     if squashes((last_operation(model) or (None,))[0]):
-        raise ValueError(_PROBABILITIES)
+        raise ValueError(PROBABILITIES)
 
 
 def last_operation(model: keras.Model) -> tuple[keras.Operation, keras.KerasTensor] | None:
@@ -97,15 +97,23 @@ def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
 
 
 def precision(model: keras.Model) -> None:
-    """Raises ValueError unless all layers compute in float32, or under `mixed_bfloat16`."""
-    for layer in _with_inner(model):
-        dtypes = layer.compute_dtype, layer.variable_dtype
-        if {"float16", "float64"} & set(dtypes) or dtypes[1] == "bfloat16":
-            raise ValueError(
-                "The classifier must compute in float32, or under the policy mixed_bfloat16. "
-                f"Received a layer {layer.name} that computes in {dtypes[0]} with variables in "
-                f"{dtypes[1]}."
-            )
+    """Raises ValueError unless a model computes in float32, or under `mixed_bfloat16`.
+
+    Single layers may compute in more.
+    """
+    low = ("float16", "bfloat16")
+    others = [
+        layer
+        for layer in _with_inner(model)
+        if layer.compute_dtype == "float16" or layer.variable_dtype in low
+    ]
+    others += [model] if model.compute_dtype == "float64" else []
+    if others:
+        raise ValueError(
+            "The classifier must compute in float32, or under the policy mixed_bfloat16. Received "
+            f"a layer {others[0].name} that computes in {others[0].compute_dtype} with variables "
+            f"in {others[0].variable_dtype}."
+        )
 
 
 def _with_inner(layer: keras.Layer) -> Iterator[keras.Layer]:
@@ -302,7 +310,7 @@ def logits(model: keras.Model, images: tf.Tensor) -> None:
         distributions = tf.reduce_all(tf.abs(tf.reduce_sum(outputs, axis=-1) - 1) < 1e-3)
         # Of a few images small logits can lie there by chance.
         if (distributions and (varied or between)) or (varied and len(images) >= 64):
-            raise ValueError(_PROBABILITIES)
+            raise ValueError(PROBABILITIES)
 
 
 def require(condition: tf.Tensor, *message: str | tf.Tensor) -> list[tf.Operation]:

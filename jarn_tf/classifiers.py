@@ -47,10 +47,7 @@ def as_classifier(
         raise ValueError(f"model must have one output. Received: {len(model.outputs)} outputs.")
     last = (checks.last_operation(model) or (None,))[0]
     if not probabilities and checks.squashes(last):
-        raise ValueError(
-            "model must return logits. Received one that ends in a softmax or sigmoid. Give "
-            "probabilities=True."
-        )
+        raise ValueError(checks.PROBABILITIES)
     if probabilities and getattr(last, "activation", None) is keras.activations.linear:
         raise ValueError(
             "probabilities=True is for a model that returns probabilities. Received one that ends "

@@ -234,7 +234,7 @@ def test_what_attacks_and_training_refuse_names_as_classifier(make):
 @pytest.mark.parametrize(
     ("build", "options", "message"),
     [
-        (lambda x: keras.layers.Dense(1, "sigmoid")(x), {}, "Give probabilities=True"),
+        (lambda x: keras.layers.Dense(1, "sigmoid")(x), {}, "probabilities=True"),
         (lambda x: keras.layers.Dense(3)(x), {"probabilities": True}, "has no activation"),
         (lambda x: [keras.layers.Dense(3)(x)] * 2, {}, "2 outputs"),
         (lambda x: keras.layers.Dense(3)(x), {"image_shape": 8}, "three whole numbers"),
