@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import keras
 import tqdm
+
+from jarn_tf.metrics import with_values
 
 #: Name in the logs to how a line says it.
 _SHOWN = {
@@ -38,7 +39,7 @@ class EpochLine(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._bar.close()
-        logs = {name: value for name, value in (logs or {}).items() if not math.isnan(value)}
+        logs = with_values(logs)
         shown = [form.format(logs[name]) for name, form in _SHOWN.items() if name in logs]
         if all(name in logs for name in _GAME):
             shown.append("D {:.2f}/{:.2f}".format(*(logs[name] for name in _GAME)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import pathlib
 
 import keras
 
 from jarn_tf.files import write_atomically
+from jarn_tf.metrics import with_values
 
 
 class HistoryFile(keras.callbacks.Callback):
@@ -28,9 +28,7 @@ class HistoryFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rows = self._rows_before(epoch)
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        values = {name: value for name, value in values.items() if not math.isnan(value)}
-        rows.append({"epoch": epoch, **values})
+        rows.append({"epoch": epoch, **with_values(logs)})
         columns = list(dict.fromkeys(name for row in rows for name in row))
 
         def write(path):

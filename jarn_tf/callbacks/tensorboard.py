@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf.evaluation import jacobian_board, jacobian_pictures, jacobians_of
+from jarn_tf.metrics import with_values
 
 #: Name in Keras's logs to TensorBoard tag; the same tag in both runs, train and validation.
 _TAGS = {
@@ -61,9 +61,7 @@ class TensorBoard(keras.callbacks.Callback):
             self._write_jacobians()
 
     def on_epoch_end(self, epoch, logs=None):
-        for name, value in (logs or {}).items():
-            if math.isnan(value):  # of a regulariser that had no step in this epoch
-                continue
+        for name, value in with_values(logs).items():
             run = "validation" if name.startswith("val_") else "train"
             tag = _TAGS.get(name.removeprefix("val_"), name.removeprefix("val_"))
             with self.writers[run].as_default(step=self._step()):
