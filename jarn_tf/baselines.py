@@ -11,7 +11,7 @@ from jarn_tf import arguments, losses
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
-from jarn_tf.precision import at_least_float32
+from jarn_tf.precision import at_least_float32, input_gradient
 from jarn_tf.randomness import BatchSlice
 
 
@@ -165,8 +165,10 @@ class LogitJacobianPenalty(JacobianPenalty):
             directions = batch.directions(logits, self.projections)
             totals = [tf.reduce_sum(logits * directions[k]) for k in range(self.projections)]
         squares = [
-            tf.reduce_sum(tf.square(tape.gradient(total, images)), axis=[1, 2, 3])
-            for total in totals
+            tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3])
+            for gradient in (
+                input_gradient(tape, total, images, self.classifier) for total in totals
+            )
         ]
         return logits, logits.shape[-1] / self.projections * tf.add_n(squares)
 
@@ -238,7 +240,7 @@ class GradientAlignment(Penalized):
             tape.watch(images)
             logits = tf.cast(at_least_float32(self.classifier(images, training=True)), tf.float64)
             total = tf.reduce_sum(losses.cross_entropy(labels, logits))
-        return tape.gradient(total, images, unconnected_gradients="zero")
+        return input_gradient(tape, total, images, self.classifier)
 
 
 def _cosine(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

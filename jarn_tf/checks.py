@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf.batches import slices
+from jarn_tf.precision import with_inner
 
 PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
@@ -97,29 +98,19 @@ def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
 
 
 def precision(model: keras.Model) -> None:
-    """Raises ValueError unless a model computes in float32, or under `mixed_bfloat16`.
+    """Raises ValueError unless a model computes in float32, or under a mixed policy.
 
     Single layers may compute in more.
     """
     low = ("float16", "bfloat16")
-    others = [
-        layer
-        for layer in _with_inner(model)
-        if layer.compute_dtype == "float16" or layer.variable_dtype in low
-    ]
+    others = [layer for layer in with_inner(model) if layer.variable_dtype in low]
     others += [model] if model.compute_dtype == "float64" else []
     if others:
         raise ValueError(
-            "The classifier must compute in float32, or under the policy mixed_bfloat16. Received "
-            f"a layer {others[0].name} that computes in {others[0].compute_dtype} with variables "
-            f"in {others[0].variable_dtype}."
+            "The classifier must compute in float32, or under the policy mixed_bfloat16 or "
+            f"mixed_float16. Received a layer {others[0].name} that computes in "
+            f"{others[0].compute_dtype} with variables in {others[0].variable_dtype}."
         )
-
-
-def _with_inner(layer: keras.Layer) -> Iterator[keras.Layer]:
-    yield layer
-    for inner in getattr(layer, "layers", ()):
-        yield from _with_inner(inner)
 
 
 def in_scope(name: str, model: keras.Model) -> None:

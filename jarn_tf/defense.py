@@ -11,7 +11,13 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
-from jarn_tf.precision import at_least_float32
+from jarn_tf.precision import (
+    LossScaleOptimizer,
+    at_least_float32,
+    in_float16,
+    loss_scale,
+    scales_losses,
+)
 from jarn_tf.randomness import BatchSlice
 
 Perturbation = Callable[[keras.Model, tf.Tensor, tf.Tensor, BatchSlice], tf.Tensor]
@@ -35,10 +41,9 @@ class Defense(keras.Model):
 
     Raises:
         ValueError: The classifier is not built, does not return [batch, classes] or computes
-            neither in float32 nor under `mixed_bfloat16` (gradients of gradients underflow in
-            float16); in training:
-            images that are not floating point or not in [0, 1], labels that do not fit, or a
-            loss that is not finite (the step is named and no optimizer's update is made).
+            neither in float32 nor under a mixed policy; in training: images that are not floating
+            point or not in [0, 1], labels that do not fit, or a loss that is not finite (the step
+            is named and no optimizer's update is made).
     """
 
     #: Names of the kinds of step, each compiled by itself.
@@ -105,7 +110,9 @@ class Defense(keras.Model):
 
         Args:
             classifier_optimizer: Optimizer of the classifier (rate alpha in the paper); Adam
-                unless told.
+                unless told. Under `mixed_float16` it is put into a
+                `keras.optimizers.LossScaleOptimizer`; a step on which that finds gradients that
+                are not finite moves nothing and does not count.
             metrics: As in `keras.Model.compile`, of labels and logits.
             weighted_metrics: As in `keras.Model.compile`.
             run_eagerly: Whether steps run eagerly, for debugging.
@@ -143,6 +150,7 @@ class Defense(keras.Model):
             run_eagerly=run_eagerly,
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
+            auto_scale_loss=False,  # an optimizer scales as its network needs it
         )
 
     def _build_optimizer(
@@ -155,11 +163,9 @@ class Defense(keras.Model):
         """
         with self.distribute_strategy.scope():
             optimizer = keras.optimizers.get(optimizer)
-            if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                raise ValueError(
-                    "An optimizer must take gradients as they are. Received a LossScaleOptimizer, "
-                    "which is for float16. Give its inner optimizer."
-                )
+            moves_float16 = network.trainable_variables and in_float16(network)
+            if moves_float16 or scales_losses(optimizer):
+                optimizer = LossScaleOptimizer.around(optimizer)
             optimizer.build(network.trainable_variables)
         return optimizer
 
@@ -168,8 +174,10 @@ class Defense(keras.Model):
     @property
     def step(self) -> tf.Tensor:
         """Number of training steps so far, int32, those that only accumulate gradients counted."""
+        optimizer = self.classifier_optimizer
+        optimizer = optimizer.inner_optimizer if scales_losses(optimizer) else optimizer
         # `iterations` counts the updates alone.
-        return tf.cast(self.classifier_optimizer.variables[0].value, tf.int32)
+        return tf.cast(optimizer.variables[0].value, tf.int32)
 
     def kind_of_step(self, step: int) -> str:
         """The kind of training step number `step`, counted from 0."""
@@ -185,7 +193,7 @@ class Defense(keras.Model):
             logits, penalty = self._logits_and_penalty(kind, clean, images, labels, batch)
             loss = self._classification_loss(labels, logits, weights, batch) + penalty
         theta = self.classifier.trainable_variables
-        gradients = tape.gradient(loss, theta)
+        gradients = tape.gradient(loss, theta, loss_scale(self.classifier_optimizer))
         with tf.control_dependencies(self._check_finite(batch, loss)):
             self.classifier_optimizer.apply(gradients, theta)
         return self._record(images, labels, logits, weights)

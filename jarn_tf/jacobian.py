@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
-from jarn_tf.precision import at_least_float32
+from jarn_tf.precision import at_least_float32, input_gradient
 
 
 def logits_and_jacobian(
@@ -52,7 +52,7 @@ def logits_and_jacobian(
             outputs = tf.nn.softmax(logits) if of == "softmax" else logits
             scalars = losses.of_target(labels, outputs)
         total = tf.reduce_sum(scalars)
-    return logits, tape.gradient(total, images, unconnected_gradients="zero")
+    return logits, input_gradient(tape, total, images, classifier)
 
 
 def input_jacobian(

@@ -13,7 +13,7 @@ from jarn_tf import arguments, checks, losses, networks
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
-from jarn_tf.precision import at_least_float32
+from jarn_tf.precision import at_least_float32, input_gradient, loss_scale, scales_losses
 from jarn_tf.randomness import BatchSlice
 from jarn_tf.real_images import real_images as shown_as_real
 
@@ -264,22 +264,24 @@ class JARN(Defense):
                 discriminator_loss = self._regularization(self.discriminator) - batch.mean(pairs)
                 discriminator_loss += self._penalty_of_slopes(real, batch)
 
+        # What float16 needs the gradients multiplied by; 1 else.
+        to_theta, to_psi, to_phi = (loss_scale(getattr(self, name)) for name in self.OPTIMIZERS)
         # L_adv reaches theta and psi through J' alone, so the discriminator is crossed once.
-        toward_image = tape.gradient(generator_loss, adapted)
+        toward_image = input_gradient(tape, generator_loss, adapted, self.discriminator)
         theta_gradients = tape.gradient(
-            [classification_loss, adapted],
-            theta,
-            output_gradients=[1.0, weight * toward_image],
+            [classification_loss, adapted], theta, [to_theta, to_theta * weight * toward_image]
         )
-        # Second-order gradients can overflow where the losses do not.
-        size = tf.linalg.global_norm(theta_gradients)
-        total = classification_loss + generator_loss + size
-        finite = self._check_finite(batch, total + discriminator_loss if learns else total)
         psi_gradients = tape.gradient(
-            [adaptor_decay, adapted], psi, output_gradients=[1.0, toward_image]
+            [adaptor_decay, adapted], psi, [to_psi, to_psi * toward_image]
         )
-        phi_gradients = tape.gradient(discriminator_loss, phi) if learns else None
+        phi_gradients = tape.gradient(discriminator_loss, phi, to_phi) if learns else None
         del tape
+
+        total = classification_loss + generator_loss
+        if not scales_losses(self.classifier_optimizer):
+            # Second-order gradients can overflow where the losses do not.
+            total += tf.linalg.global_norm(theta_gradients)
+        finite = self._check_finite(batch, total + discriminator_loss if learns else total)
 
         with tf.control_dependencies(finite):
             self.classifier_optimizer.apply(theta_gradients, theta)  # line 9, (5a)
@@ -340,7 +342,8 @@ class JARN(Defense):
         with keras.StatelessScope(), tf.GradientTape() as tape:
             tape.watch(real)
             total = tf.reduce_sum(self._judge(real))
-        squares = tf.reduce_sum(tf.square(tape.gradient(total, real)), axis=[1, 2, 3])
+        slopes = input_gradient(tape, total, real, self.discriminator)
+        squares = tf.reduce_sum(tf.square(slopes), axis=[1, 2, 3])
         return self.discriminator_penalty * batch.mean(squares)
 
     def _record_game(self, pairs: tf.Tensor, real: tf.Tensor, adapted: tf.Tensor) -> None:

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import losses
+from jarn_tf.precision import input_gradient
 
 
 @tf.function(reduce_retracing=True)
@@ -25,8 +26,7 @@ def ascent_direction(
         tape.watch(images)
         logits, values = logits_and_loss(classifier, images, labels, loss, targets)
         total = tf.reduce_sum(values)
-    gradient = tape.gradient(total, images, unconnected_gradients="zero")
-    direction = tf.sign(gradient)
+    direction = tf.sign(input_gradient(tape, total, images, classifier))
     return logits, values, tf.where(tf.math.is_nan(direction), 0.0, direction)
 
 

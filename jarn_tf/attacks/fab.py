@@ -15,6 +15,7 @@ from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.linf import linf_bounds, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
+from jarn_tf.precision import input_gradient
 
 _MOST_TOWARD_IMAGE = 0.1  # alpha_max: largest weight of the image's own projection
 _OVERSHOOT = 1.05  # eta
@@ -156,7 +157,7 @@ def _boundary(classifier, points, labels, aim):
         tape.watch(points)
         lead = losses.targeted_margin(labels, logits_of(classifier, points), aim)
         total = tf.reduce_sum(lead)
-    return lead, tape.gradient(total, points, unconnected_gradients="zero")
+    return lead, input_gradient(tape, total, points, classifier)
 
 
 def project_on_hyperplane(points: tf.Tensor, normal: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.jacobian import input_jacobian
-from jarn_tf.precision import at_least_float32
+from jarn_tf.precision import at_least_float32, input_gradient
 
 
 def saliency(
@@ -127,7 +127,7 @@ def _logits_and_jacobians(classifier, images):
         logits = at_least_float32(classifier(images, training=False))
         totals = tf.unstack(tf.reduce_sum(logits, axis=0))
     return logits, tf.stack(
-        [tape.gradient(total, images, unconnected_gradients="zero") for total in totals], axis=1
+        [input_gradient(tape, total, images, classifier) for total in totals], axis=1
     )
 
 
