@@ -342,21 +342,22 @@ class Defense(keras.Model):
 
         def function(iterator):
             with checks.as_value_error():
-                if isinstance(iterator, tf.data.Iterator):
-                    self._build_metrics(iterator.element_spec)
+                self.build_metrics(iterator)
                 if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
                     return next_step(iterator)
                 return one_step(next(iterator))  # `train_on_batch` hands in a generator
 
         return function
 
-    def _build_metrics(self, spec: Any) -> None:
-        """Has the metrics make their variables before a step is traced.
+    def build_metrics(self, iterator: Any) -> None:
+        """Has the metrics make their variables before a step on an iterator's batches is traced.
 
         A function that makes variables while it is traced is traced twice, which of a deep
         classifier is half of what its first step takes.
         """
-        _, labels, weights = keras.utils.unpack_x_y_sample_weight(spec)
+        if not isinstance(iterator, tf.data.Iterator):
+            return
+        _, labels, weights = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)
         if labels is None or all(getattr(metric, "built", True) for metric in self.metrics):
             return
         classes = self.output_shape[-1]

@@ -153,13 +153,18 @@ def test_correlation_of_a_linear_model(rng, of):
 # Pictures
 
 
+def pictures_of(model, images, labels):
+    jacobians = evaluation.jacobians_of(model, images, labels)
+    return evaluation.jacobian_pictures(model, images, jacobians)
+
+
 @pytest.mark.parametrize("standardize", [False, True])
 def test_pictures_are_in_the_range_of_pixels(standardize):
     images, labels = toys.batch(5)
     jarn = JARN(toys.classifier(), toys.adaptor(), toys.discriminator(), standardize=standardize)
-    pictures = evaluation.jacobian_pictures(jarn, images, labels)
+    pictures = pictures_of(jarn, images, labels)
     assert list(pictures) == ["input", "jacobian", "adapted_jacobian"]
-    plain = evaluation.jacobian_pictures(Defense(toys.classifier()), images, labels)
+    plain = pictures_of(Defense(toys.classifier()), images, labels)
     assert list(plain) == ["input", "jacobian"]
     for picture in [*pictures.values(), *plain.values()]:
         assert picture.shape == images.shape
@@ -172,7 +177,7 @@ def test_a_jacobian_is_drawn_in_units_of_its_own_root_mean_square():
     kernel = np.zeros((np.prod(toys.IMAGE_SHAPE), 2), np.float32)
     kernel[5], kernel[7] = [-8, 8], [1, -1]  # two pixels count, as 8 : -1
     model = Defense(toys.linear_classifier(kernel))
-    picture = evaluation.jacobian_pictures(model, images, np.zeros(3, np.int32))["jacobian"]
+    picture = pictures_of(model, images, np.zeros(3, np.int32))["jacobian"]
     flat = picture.reshape(3, -1)
     unit = np.sqrt((8**2 + 1**2) / len(kernel))
     assert 8 / unit > 3

@@ -280,14 +280,14 @@ def test_a_table_interrupted_in_training_ends_as_the_unbroken_one(finished, tmp_
     (tmp_path / "models").mkdir()
     (folder,) = (finished / "models").glob("*_standard_seed0")
     (tmp_path / "models" / folder.name).symlink_to(folder)
-    saved = callbacks.CheckpointEachEpoch.on_epoch_end
+    saved = callbacks.Backup.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
         saved(self, epoch, logs)
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_end", on_epoch_end)
+        patch.setattr(callbacks.Backup, "on_epoch_end", on_epoch_end)
         reproduction.reproduce(make(tmp_path))
     content = json.loads((tmp_path / "table1.json").read_text())
     assert list(content["cells"]) == ["Standard, seed 0"]

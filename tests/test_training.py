@@ -57,14 +57,14 @@ class Stop(KeyboardInterrupt):
 
 def before_checkpoint(patch, epoch):
     """The row of the epoch is in history.csv, its checkpoint is not."""
-    original = callbacks.CheckpointEachEpoch.on_epoch_end
+    original = callbacks.Backup.on_epoch_end
 
     def on_epoch_end(self, e, logs=None):
         if e == epoch:
             raise Stop
         original(self, e, logs)
 
-    patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_end", on_epoch_end)
+    patch.setattr(callbacks.Backup, "on_epoch_end", on_epoch_end)
 
 
 def within(patch, epoch):
@@ -72,14 +72,12 @@ def within(patch, epoch):
         if np.array(self.model.optimizer.iterations) == 4 * epoch + 3:
             raise Stop
 
-    patch.setattr(
-        callbacks.CheckpointEachEpoch, "on_train_batch_end", on_train_batch_end, raising=False
-    )
+    patch.setattr(callbacks.Backup, "on_train_batch_end", on_train_batch_end, raising=False)
 
 
 def failing_after(patch, epoch):
     """The first loss after the epoch's checkpoint is NaN."""
-    original = callbacks.CheckpointEachEpoch.on_epoch_end
+    original = callbacks.Backup.on_epoch_end
 
     def on_epoch_end(self, e, logs=None):
         original(self, e, logs)
@@ -87,7 +85,7 @@ def failing_after(patch, epoch):
             bias = self.model.classifier.weights[-1]
             bias.assign(np.full(bias.shape, np.nan))
 
-    patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_end", on_epoch_end)
+    patch.setattr(callbacks.Backup, "on_epoch_end", on_epoch_end)
 
 
 def test_a_run_stopped_again_and_again_ends_as_the_unbroken_one(tiny_config, run_dir, tmp_path):
@@ -181,7 +179,7 @@ def test_a_finished_run_of_other_networks_is_refused(tiny_config, run_dir, tmp_p
     other = dataclasses.replace(tiny_config, discriminator_filters=(3,))
     monkeypatch.setattr(Workdir, "refuse_other_config", lambda self, config: None)
     monkeypatch.setattr(training, "_fit", lambda *args: pytest.fail("trained again"))
-    with pytest.raises(ValueError, match="finished run, but no checkpoint") as error:
+    with pytest.raises(ValueError, match="None of the checkpoints") as error:
         training.train(other, workdir)
     assert "\n" not in str(error.value)
     assert snapshot(workdir) == before
@@ -313,7 +311,7 @@ def test_what_a_run_is_watched_for(tmp_path, monkeypatch, defense):
     assert {name for name in names if name.endswith("Warning")} == WARNED_OF[defense]
     (robust,) = [c for c in given if isinstance(c, callbacks.RobustAccuracy)]
     assert (robust.every, robust.keep_best) == (3, None)
-    assert names[0] == "RobustAccuracy" and names[-1] == "CheckpointEachEpoch"
+    assert names[0] == "RobustAccuracy" and names[-1] == "Backup"
 
 
 def test_evaluation_json_is_of_the_saved_classifier(run_dir, tiny_config, digits):

@@ -1,7 +1,7 @@
 """Keras callbacks that watch training, warn of what goes wrong in it, and keep its results."""
 
+from jarn_tf.callbacks.backup import Backup
 from jarn_tf.callbacks.catastrophic_overfitting import CatastrophicOverfittingWarning
-from jarn_tf.callbacks.checkpoints import CheckpointEachEpoch
 from jarn_tf.callbacks.collapse import CollapseWarning
 from jarn_tf.callbacks.constant_adaptor import ConstantAdaptorWarning
 from jarn_tf.callbacks.discriminator_won import DiscriminatorWonWarning
@@ -12,7 +12,7 @@ from jarn_tf.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "CatastrophicOverfittingWarning",
-    "CheckpointEachEpoch",
+    "Backup",
     "CollapseWarning",
     "ConstantAdaptorWarning",
     "DiscriminatorWonWarning",

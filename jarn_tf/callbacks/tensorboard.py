@@ -79,10 +79,11 @@ class TensorBoard(keras.callbacks.Callback):
             writer.close()
 
     def _write_jacobians(self):
-        of = (self.model, self.images, self.labels)
-        norms = np.linalg.norm(jacobians_of(*of).reshape(len(self.images), -1), axis=1)
+        jacobians = jacobians_of(self.model, self.images, self.labels)
+        norms = np.linalg.norm(jacobians.reshape(len(self.images), -1), axis=1)
+        pictures = jacobian_pictures(self.model, self.images, jacobians)
         with self.writers["train"].as_default(step=self._step()):
-            tf.summary.image("jacobians", jacobian_board(jacobian_pictures(*of))[None])
+            tf.summary.image("jacobians", jacobian_board(pictures)[None])
             tf.summary.scalar("jacobian/norm", norms.mean())
 
     def _step(self) -> int:

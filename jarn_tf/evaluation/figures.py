@@ -15,21 +15,19 @@ from jarn_tf.jarn import JARN
 
 
 def jacobian_pictures(
-    model: keras.Model, images: np.ndarray, labels: np.ndarray
+    model: keras.Model, images: np.ndarray, jacobians: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Images, Jacobians and adapted Jacobians, each as pictures [n, h, w, c] in [0, 1].
 
     Args:
-        model: A `Defense`. Of a `JARN`, J is the Jacobian that it trains on; of any other, that
-            of the loss.
+        model: A `Defense`.
         images: Float images in [0, 1].
-        labels: Labels [n].
+        jacobians: Those of the images, by `jacobians_of`.
 
     Returns:
         `"input"`; `"jacobian"`, by `signed_to_pixels`; of a `JARN` also `"adapted_jacobian"`, cut
         to [0, 1] where the discriminator sees it unscaled, else by `signed_to_pixels`.
     """
-    jacobians = jacobians_of(model, images, labels)
     pictures = {"input": images, "jacobian": signed_to_pixels(jacobians)}
     if isinstance(model, JARN):
         adapted = model.adapt(tf.constant(jacobians)).numpy()

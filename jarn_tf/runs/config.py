@@ -38,7 +38,7 @@ ADVERSARIAL = ("fgsm", "n_fgsm", "pgd", "pgd_kl")
 #: Settings that leave the trained weights as they are.
 WATCHING = ("epsilon", "robust_every", "keep_best_robust")
 #: Settings that leave all results as they are.
-NO_EFFECT = ("data_dir", "memory_share")
+NO_EFFECT = ("data_dir", "memory_share", "checkpoint_seconds")
 
 _ATTACKED = {"perturbation": ADVERSARIAL}
 _PENALIZED = {"regularizer": tuple(r for r in REGULARIZERS if r not in ("none", "jarn"))}
@@ -281,6 +281,11 @@ class Config:
         settings.FRACTION,
         "Share of the free memory that the images may take; else they are streamed from disk.",
         0.5,
+    )
+    checkpoint_seconds: float = setting(
+        settings.NOT_NEGATIVE,
+        "Time between two checkpoints inside an epoch; 0 for one at the end of each epoch alone.",
+        300.0,
     )
 
     def __post_init__(self):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from jarn_tf import evaluation
+from jarn_tf.files import write_atomically
 from jarn_tf.runs import evaluations
 from jarn_tf.runs.config import Config
 from jarn_tf.runs.presets import changed
@@ -23,6 +26,34 @@ def hparams_callback(config: Config, folder: pathlib.Path) -> keras.callbacks.Ca
     The run's name there is its folder.
     """
     return hparams.KerasCallback(str(folder), _hparams(config), trial_id=str(folder))
+
+
+def forget_after(run: Workdir, step: int) -> None:
+    """Takes out what a run that was killed had written after the step that it goes on from.
+
+    A plot would have these points twice.
+    """
+    for path in run.path.rglob("events.out.tfevents.*"):
+        if not step:
+            path.unlink()
+            continue
+        records = list(_whole_records(path))
+        kept = [r for r in records if tf.compat.v1.Event.FromString(r).step <= step]
+        if len(kept) < len(records):
+            write_atomically(path, lambda temporary, kept=kept: _write_records(temporary, kept))
+
+
+def _write_records(path: pathlib.Path, records: list[bytes]) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def _whole_records(path: pathlib.Path) -> Iterator[bytes]:
+    """Without the last one where that was cut."""
+    with contextlib.suppress(tf.errors.DataLossError):
+        for record in tf.data.TFRecordDataset(str(path)):
+            yield record.numpy()
 
 
 def write_settings(config: Config, folder: pathlib.Path) -> None:

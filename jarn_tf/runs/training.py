@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
@@ -79,23 +78,28 @@ def train(
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
     mine.write_config(config, steps)
-    checkpoint = tf.train.Checkpoint(model=model)
-    epoch = run.restore_newest(checkpoint)
-    if not epoch and run.classifier.exists():
+    watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
+    backup = callbacks.Backup(run.checkpoints, model, config.checkpoint_seconds, watching)
+    begun = backup.initial_epoch or backup.steps_done
+    if not begun and run.classifier.exists():
         raise ValueError(
             f"{run.path} holds a finished run, but no checkpoint that this version can read, and "
             "training it again would leave the classifier of the one and the evaluation of the "
             "other. Name another --workdir, or evaluate it by launch.evaluate."
         )
-    if epoch == config.epochs:
-        print(f"{run.path} is finished: {epoch} of {epoch} epochs are trained.")
+    if backup.initial_epoch == config.epochs:
+        print(f"{run.path} is finished: {config.epochs} of {config.epochs} epochs are trained.")
     else:
         print(_heading(config, dataset, run.path, steps // config.epochs))
-        if config.init_from and chief and not epoch:
+        if config.init_from and chief and not begun:
             _measure_before(model, config, dataset, run, list_of_attacks)
-        if epoch:
-            print(f"Continuing {run.path} after {epoch} of {config.epochs} epochs.")
-        _fit(model, config, dataset, mine, checkpoint, epoch)
+        if begun:
+            steps = f" and {backup.steps_done} steps" if backup.steps_done else ""
+            done = f"{backup.initial_epoch} of {config.epochs} epochs{steps}"
+            print(f"Continuing {run.path} after {done}.")
+        summaries.forget_after(mine, int(model.step))
+        summaries.write_settings(config, mine.path)
+        _fit(model, config, dataset, backup, [*watching, *_writing(config, dataset, mine)])
     if not chief:
         return None
     return _finish(model, config, dataset, run, list_of_attacks)
@@ -105,39 +109,39 @@ def _fit(
     model: Defense,
     config: Config,
     dataset: data.Dataset,
-    run: Workdir,
-    checkpoint: tf.train.Checkpoint,
-    epoch: int,
+    backup: callbacks.Backup,
+    others: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Trains from an epoch to the end."""
+    """Trains from where the backup stands to the end."""
     steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
-    shown = dataset.validation.first(_SHOWN)
-    summaries.write_settings(config, run.path)
-    manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
     model.fit(
         data.training_batches(
             dataset.train,
             config.batch_size,
             config.seed,
-            epoch * steps_per_epoch,
+            backup.initial_epoch * steps_per_epoch,
             config.epochs * steps_per_epoch,
             config.augment,
         ),
         validation_data=data.batches(dataset.validation, config.batch_size),
-        initial_epoch=epoch,
+        initial_epoch=backup.initial_epoch,
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         shuffle=False,  # the batches come shuffled
         verbose=0,
-        callbacks=[
-            *_watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), run),
-            summaries.hparams_callback(config, run.path),
-            callbacks.TensorBoard(run.path, shown.floats, shown.labels),
-            callbacks.HistoryFile(run.history),
-            callbacks.EpochLine(),
-            callbacks.CheckpointEachEpoch(manager),
-        ],
+        callbacks=[*others, backup],
     )
+
+
+def _writing(config: Config, dataset: data.Dataset, run: Workdir) -> list[keras.callbacks.Callback]:
+    """What is kept and printed of each epoch."""
+    shown = dataset.validation.first(_SHOWN)
+    return [
+        summaries.hparams_callback(config, run.path),
+        callbacks.TensorBoard(run.path, shown.floats, shown.labels),
+        callbacks.HistoryFile(run.history),
+        callbacks.EpochLine(),
+    ]
 
 
 def _measure_before(
@@ -227,7 +231,8 @@ def _finish(
 
 def _draw_jacobians(model: Defense, config: Config, shown: data.Split, path: pathlib.Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    pictures = evaluation.jacobian_pictures(model, shown.floats, shown.labels)
+    jacobians = evaluation.jacobians_of(model, shown.floats, shown.labels)
+    pictures = evaluation.jacobian_pictures(model, shown.floats, jacobians)
     title = f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}"
     write_atomically(
         path,

@@ -128,20 +128,6 @@ class Workdir:
                 f"{self.classifier} goes on with its classifier, or the settings of that run."
             )
 
-    def restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:
-        """Restores the newest checkpoint that can be read; returns the epochs behind it."""
-        state = tf.train.get_checkpoint_state(str(self.checkpoints))
-        for path in reversed(state.all_model_checkpoint_paths if state else []):
-            try:
-                checkpoint.restore(path).assert_existing_objects_matched()
-            # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
-            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                print(f"Checkpoint {path} cannot be read ({reason}); trying the one before.")
-                continue
-            return int(path.rsplit("-", 1)[1])
-        return 0
-
 
 def refuse_unwritable(folder: pathlib.Path) -> None:
     """Finds out before the work, without writing, whether the folder can be written.

@@ -1,0 +1,265 @@
+"""Checkpoints from which training goes on to the weights of an unbroken run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jarn_tf.defense import Defense
+
+
+class Backup(keras.callbacks.Callback):
+    """Keeps what training needs to go on exactly where it stopped, also inside an epoch.
+
+    That is: networks, optimizers, the step, the epoch's metrics so far, random generators of
+    layers, and what `callbacks` remember. Two checkpoints are kept; each is written aside,
+    checksummed and renamed, so a kill at any moment leaves one that is whole. Give `fit` the epoch
+    to begin with, and put this callback last:
+
+        backup = callbacks.Backup("checkpoints", model)
+        model.fit(data, initial_epoch=backup.initial_epoch, callbacks=[..., backup])
+
+    Batches of a begun epoch that are trained are read again and passed by. So training is exact if
+    every epoch's batches come in the same order again: NumPy arrays with `shuffle=False`, a
+    `tf.data.Dataset` or `PyDataset` that does not depend on what was read before.
+
+    SIGTERM, which Slurm, Kubernetes and spot machines send, saves and ends the process with exit
+    status 0; a second one ends it at once.
+
+    Of several workers, which would all have to save at the same step, SIGTERM and `seconds` do
+    nothing: there is a checkpoint at the end of each epoch. The first worker writes them.
+
+    Args:
+        folder: Where the checkpoints are.
+        model: A compiled `Defense`. It is given the state of the newest checkpoint that can be
+            read.
+        seconds: Time between two checkpoints inside an epoch; 0 for those at its end alone.
+        callbacks: Callbacks whose plain attributes (numbers, truth values, text) are kept, which is
+            what `EarlyStopping`, `ReduceLROnPlateau` and the warnings remember.
+
+    Attributes:
+        initial_epoch: Number of the epoch to begin or to go on with, for `fit`.
+        steps_done: Steps of that epoch that are trained.
+
+    Raises:
+        ValueError: No checkpoint of those in the folder can be read; in `fit`: a weight is not
+            finite, and the checkpoints are left as they are.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        model: Defense,
+        seconds: float = 300.0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ):
+        super().__init__()
+        self.seconds = seconds
+        self.callbacks = tuple(callbacks)
+        self._progress = _Progress()
+        self._checkpoint = tf.train.Checkpoint(model=model, progress=self._progress)
+        self._restore(pathlib.Path(folder), model)
+        self.initial_epoch = self._progress.values.get("epoch", 0)
+        self.steps_done = self._progress.values.get("step", 0)
+        worker = model.distribute_strategy.cluster_resolver
+        self._alone = worker is None
+        if worker is not None and worker.task_id:  # all have to save, one owns the folder
+            folder = tempfile.mkdtemp()
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        self._at_first = [_plain_attributes(callback) for callback in self.callbacks]
+
+    def on_train_begin(self, logs=None):
+        kept = self._progress.values.get("callbacks", [])
+        for callback, state in zip(self.callbacks, kept):
+            known = _plain_attributes(callback)
+            vars(callback).update({name: state[name] for name in state if name in known})
+        self._saved()
+        self._at_rest: dict[str, Any] | None = None
+        self._asked_to_stop = False
+        if self._alone and threading.current_thread() is threading.main_thread():
+            self._handler_before = signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if self.steps_done and epoch == self.initial_epoch:
+            self._pass_by(self.steps_done)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._at_rest = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        steps = self.params["steps"]  # None in a first epoch of unknown length
+        done = min(batch + 1, steps or batch + 1)
+        late = self.seconds and time.monotonic() - self._saved_at >= self.seconds
+        if done == steps:  # validation will overwrite the metrics
+            self._at_rest = self._state(done)
+        elif self._alone and (late or self._asked_to_stop) and self._trained():
+            self._save(self._state(done))
+        if self._asked_to_stop:
+            self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._at_rest = None
+        self._save(self._state(0) | {"epoch": epoch + 1})
+        if self._asked_to_stop:
+            self._stop()
+
+    def on_train_end(self, logs=None):
+        if hasattr(self, "_handler_before"):
+            signal.signal(signal.SIGTERM, self._handler_before)
+
+    # Saving
+
+    def _state(self, steps_done: int) -> dict[str, Any]:
+        """What is to be known beside the checkpoint's variables, as JSON values."""
+        return {
+            "epoch": self._epoch,
+            "step": steps_done,
+            "metrics": [_values(local) for local in self._metric_variables()],
+            "seeds": _values(_seeds(self.model)),
+            # Without what they were made with, which may be another when training goes on.
+            "callbacks": [
+                dict(_plain_attributes(callback).items() - first.items())
+                for callback, first in zip(self.callbacks, self._at_first)
+            ],
+        }
+
+    def _save(self, state: dict[str, Any]) -> None:
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+            raise ValueError(
+                f"The weights are not finite in epoch {self._epoch + 1}. Training stopped; the "
+                "last good checkpoint is kept. Lower the learning rate or the regulariser's weight."
+            )
+        self._progress.values = state
+        self._number += 1
+        self._manager.save(self._number)
+        self._saved()
+
+    def _saved(self) -> None:
+        self._saved_at, self._saved_step = time.monotonic(), int(self.model.step)
+
+    def _trained(self) -> bool:
+        """Whether there was a step since the last checkpoint."""
+        with tf.init_scope():  # the signal may come while a step is traced
+            return int(self.model.step) != self._saved_step
+
+    def _on_sigterm(self, number, frame):
+        if self._asked_to_stop:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._asked_to_stop = True
+        if self._at_rest is not None or not self._trained():
+            self._stop()  # else at the end of the step, when metrics and weights are of one state
+
+    def _stop(self):
+        if self._at_rest is not None:
+            self._save(self._at_rest)
+        raise SystemExit(0)
+
+    # Going on
+
+    def _restore(self, folder: pathlib.Path, model: Defense) -> None:
+        paths = sorted(folder.glob("ckpt-*.index"), key=_number, reverse=True)
+        self._number = max(map(_number, paths), default=0)
+        for path in paths:
+            prefix = str(path.with_suffix(""))
+            try:
+                if _has_progress(prefix):
+                    self._checkpoint.restore(prefix).assert_existing_objects_matched()
+                else:  # of an epoch's end, before there were others
+                    tf.train.Checkpoint(model=model).restore(prefix).expect_partial()
+                    self._progress.values = {"epoch": _number(path)}
+            # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
+            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
+                reason = str(error).splitlines()[0]
+                print(f"Checkpoint {prefix} cannot be read ({reason}); trying the one before.")
+                continue
+            for seed, value in zip(_seeds(model), self._progress.values.get("seeds", [])):
+                seed.assign(value)
+            return
+        if paths:
+            raise ValueError(
+                f"None of the checkpoints in {folder} can be read. Delete that folder to train "
+                "from the beginning, or name another."
+            )
+
+    def _pass_by(self, steps: int) -> None:
+        """Reads the batches of so many steps without training, and then sets the metrics."""
+        model, train_function = self.model, self.model.train_function
+
+        def read(iterator):
+            nonlocal steps
+            model.build_metrics(iterator)
+            for _ in range(min(steps, model.steps_per_execution)):
+                next(iterator)
+                steps -= 1
+            if not steps:
+                model.train_function = train_function
+                kept = self._progress.values["metrics"]
+                for local, values in zip(self._metric_variables(), kept, strict=True):
+                    for variable, value in zip(local, values, strict=True):
+                        variable.assign(tf.cast(value, variable.dtype))
+            return model.get_metrics_result()
+
+        model.train_function = read
+
+    def _metric_variables(self) -> list[tuple[tf.Variable, ...]]:
+        """Every variable of the metrics, one of each replica here."""
+        local = self.model.distribute_strategy.experimental_local_results
+        return [local(v.value) for metric in self.model.metrics for v in metric.variables]
+
+
+class _Progress(tf.train.experimental.PythonState):
+    """JSON values in a checkpoint."""
+
+    def __init__(self):
+        self.values: dict[str, Any] = {}
+
+    def serialize(self) -> str:
+        return json.dumps(self.values)
+
+    def deserialize(self, string_value: str) -> None:
+        values = json.loads(string_value)
+        if not (isinstance(values, dict) and isinstance(values.get("epoch"), int)):
+            raise ValueError("it does not say its epoch")
+        self.values = values
+
+
+def _has_progress(prefix: str) -> bool:
+    return any(name.startswith("progress/") for name, _ in tf.train.list_variables(prefix))
+
+
+def _number(path: pathlib.Path) -> int:
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    """States of the random generators of a model's layers, which `weights` lack."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def _values(variables: Sequence[tf.Variable]) -> list:
+    """As JSON values."""
+    return [variable.numpy().tolist() for variable in variables]
+
+
+def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    kept = {}
+    for name, value in vars(callback).items():
+        value = value.item() if isinstance(value, np.generic) else value
+        if value is None or isinstance(value, (bool, int, float, str)):
+            kept[name] = value
+    return kept

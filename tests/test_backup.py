@@ -1,0 +1,205 @@
+"""Training that is stopped anywhere and goes on ends as training that is not."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toys
+
+from jarn_tf import JARN, Defense, attacks, callbacks
+
+IMAGES, LABELS = toys.batch(40)
+EPOCHS, STEPS = 3, 5
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAt(keras.callbacks.Callback):
+    """Raises, or sends a signal, at a place."""
+
+    def __init__(self, event, epoch, batch=None, send=None):
+        super().__init__()
+        self.place, self.send = (event, epoch, batch), send
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._at("batch", batch)
+
+    def on_test_begin(self, logs=None):
+        self._at("validation")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._at("epoch end")
+
+    def _at(self, event, batch=None):
+        if (event, self.epoch, batch) == self.place:
+            if self.send is None:
+                raise Stop
+            os.kill(os.getpid(), self.send)
+
+
+def defense(strategy=None, **options):
+    """A JARN whose classifier draws random numbers, whose phase begins in the second epoch."""
+    with (strategy or tf.distribute.get_strategy()).scope():
+        classifier = toys.classifier()
+        random = keras.Sequential(
+            [keras.Input(toys.IMAGE_SHAPE), keras.layers.Dropout(0.2), *classifier.layers]
+        )
+        model = JARN(
+            random,
+            toys.adaptor(),
+            toys.discriminator(batch_norm=True),
+            discriminator_interval=2,
+            start_step=7,
+            perturb=attacks.UniformNoise(0.1),
+        )
+        model.compile(
+            keras.optimizers.Adam(0.01),
+            metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+            **options,
+        )
+    return model
+
+
+def fit(folder, *others, strategy=None, watched=(), **options):
+    """Goes on with what is in the folder."""
+    model = defense(strategy, **options)
+    backup = callbacks.Backup(folder, model, 1e-9, watched)
+    batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
+    history = model.fit(
+        batches,
+        validation_data=batches,
+        epochs=EPOCHS,
+        initial_epoch=backup.initial_epoch,
+        verbose=0,
+        callbacks=[*others, *watched, backup],
+    ).history
+    return model, history
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    model, history = fit(tmp_path_factory.mktemp("unbroken"))
+    return toys.state(model), history
+
+
+def assert_ends_as(unbroken, model, history):
+    """Weights and slots of all three optimizers, and the last epoch's metrics, bit for bit."""
+    state, whole = unbroken
+    toys.assert_same(toys.state(model), state)
+    assert history.keys() == whole.keys()
+    for name, values in history.items():
+        np.testing.assert_array_equal(values[-1], whole[name][-1], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [("batch", 0, 0), ("batch", 0, 3), ("batch", 1, 2)],  # the third is in JARN's phase
+        [("batch", 1, 4), ("epoch end", 2, None)],
+        [("validation", 2, None)],
+    ],
+)
+def test_stopped_within_an_epoch(places, unbroken, tmp_path):
+    for place in places:
+        with pytest.raises(Stop):
+            fit(tmp_path, StopAt(*place))
+    assert_ends_as(unbroken, *fit(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "place", [("batch", 1, 2), ("validation", 1, None), ("epoch end", 1, None)]
+)
+def test_sigterm_saves_and_exits_with_status_0(place, unbroken, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, StopAt(*place, send=signal.SIGTERM))
+    assert stopped.value.code == 0
+    signal.signal(signal.SIGTERM, before)
+    model = defense()
+    backup = callbacks.Backup(tmp_path, model)
+    done = 3 if place[0] == "batch" else STEPS
+    assert (backup.initial_epoch, backup.steps_done) == (1, done)
+    assert int(model.step) == STEPS + done
+    assert_ends_as(unbroken, *fit(tmp_path))
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_several_steps_per_execution(tmp_path):
+    whole, history = fit(tmp_path / "unbroken", steps_per_execution=2)
+    for place in (("batch", 0, 3), ("batch", 1, 3)):
+        with pytest.raises(Stop):
+            fit(tmp_path / "broken", StopAt(*place), steps_per_execution=2)
+    found = fit(tmp_path / "broken", steps_per_execution=2)
+    assert_ends_as((toys.state(whole), history), *found)
+
+
+def test_two_replicas(two_replicas, tmp_path):
+    whole, history = fit(tmp_path / "unbroken", strategy=two_replicas)
+    with pytest.raises(Stop):
+        fit(tmp_path / "broken", StopAt("batch", 1, 2), strategy=two_replicas)
+    found = fit(tmp_path / "broken", strategy=two_replicas)
+    assert_ends_as((toys.state(whole), history), *found)
+
+
+def test_what_callbacks_remember(tmp_path):
+    """`EarlyStopping` counts on; what it was made with is that of the new one."""
+    folder = tmp_path / "broken"
+
+    def stopping(patience):
+        return keras.callbacks.EarlyStopping("accuracy", mode="min", patience=patience)
+
+    with pytest.raises(Stop):
+        fit(folder, StopAt("batch", 2, 1), watched=[stopping(9)])
+    again = stopping(8)
+    fit(folder, watched=[again])
+    whole = stopping(8)
+    fit(tmp_path / "whole", watched=[whole])
+    assert (again.wait, again.best, again.patience) == (whole.wait, whole.best, 8)
+    assert whole.wait
+
+
+def test_checkpoints_none_of_which_can_be_read(tmp_path):
+    with pytest.raises(Stop):
+        fit(tmp_path, StopAt("batch", 0, 3))
+    files = sorted(path.name for path in tmp_path.glob("ckpt-*"))
+    assert len(files) == 4  # two checkpoints
+    for path in tmp_path.glob("ckpt-*.data*"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="None of the checkpoints") as error:
+        callbacks.Backup(tmp_path, defense())
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in tmp_path.glob("ckpt-*")) == files
+
+
+def test_checkpoints_of_epochs_alone(tmp_path):
+    """As runs before this callback had them."""
+    model = Defense(toys.classifier())
+    model.compile("adam")
+    model.fit(IMAGES, LABELS, verbose=0)
+    tf.train.Checkpoint(model=model).write(str(tmp_path / "ckpt-2"))
+    again = Defense(toys.classifier(seed=5))
+    again.compile("adam")
+    backup = callbacks.Backup(tmp_path, again)
+    assert (backup.initial_epoch, backup.steps_done) == (2, 0)
+    toys.assert_same(toys.state(again), toys.state(model))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kernel = self.model.classifier.weights[0]
+            kernel.assign(np.full(kernel.shape, np.inf))
+
+    with pytest.raises(ValueError, match="not finite in epoch 1"):
+        fit(tmp_path, Spoil())
+    model = defense()
+    assert callbacks.Backup(tmp_path, model).steps_done == STEPS - 1
+    assert np.isfinite(model.classifier.weights[0]).all()
