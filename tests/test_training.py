@@ -216,6 +216,24 @@ def test_a_run_made_before_a_setting_existed(tiny_config, run_dir, tmp_path):
         Workdir(tmp_path).refuse_other_config(as_then)
 
 
+def test_other_images_under_the_same_name_are_refused(
+    tiny_config, run_dir, tmp_path, monkeypatch, digits
+):
+    labels = digits.train.labels.copy()
+    labels[7] = (labels[7] + 1) % 10
+    other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
+    monkeypatch.setattr(training.data, "load", lambda *args: other)
+    before = snapshot(run_dir)
+    with pytest.raises(ValueError, match="run of digits with other images or labels") as error:
+        training.train(tiny_config, run_dir)
+    assert "\n" not in str(error.value)
+    assert snapshot(run_dir) == before
+    content = json.loads((run_dir / "config.json").read_text())
+    del content["data"]  # as in a run made before digests were noted
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    Workdir(tmp_path).refuse_other_data("digits", other.digest)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"configuration": 1}', '{"config": 3}'])
 def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, content):
     (tmp_path / "config.json").write_text(content)

@@ -13,7 +13,7 @@ from jarn_tf import arguments, checks, data, evaluation
 from jarn_tf.classifiers import as_classifier
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
-from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
+from jarn_tf.resume import Parts, digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import load_classifier, refuse_other_shape
@@ -174,6 +174,7 @@ def measured(
         "dataset": dataset,
         **evaluation.report(*of),
         "model": digest_of_model(classifier),
+        "data": test.digest,
         "versions": versions(),
     }
 
@@ -190,7 +191,7 @@ def _parts(
         target.output / "evaluation_state",
         {
             "model": digest_of_model(classifier),
-            "data": digest_of_arrays(test.images, test.labels),
+            "data": test.digest,
             "epsilon": sorted({attack.epsilon for attack in list_of_attacks}),
             "attacks": sorted({attack.name for attack in list_of_attacks}),
             "verdict_epsilon": verdict_epsilon,

@@ -50,9 +50,9 @@ def train(
         the first.
 
     Raises:
-        ValueError: The folder holds another configuration or a finished run whose checkpoints
-            cannot be read, the batch is larger than the dataset, or training failed (not a finite
-            loss).
+        ValueError: The folder holds another configuration, a run of other images, or a finished
+            run whose checkpoints cannot be read, the batch is larger than the dataset, or training
+            failed (not a finite loss).
         FileNotFoundError: The dataset is not there and cannot be fetched.
         OSError: The folder cannot be written.
     """
@@ -70,6 +70,8 @@ def train(
         config.image_size,
         config.memory_share,
     )
+    digest = dataset.digest
+    run.refuse_other_data(config.dataset, digest)
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
@@ -78,7 +80,7 @@ def train(
     # Of several workers all have to take part in saving, but one owns the folder.
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
-    mine.write_config(config, steps)
+    mine.write_config(config, steps, digest)
     checkpoint = tf.train.Checkpoint(model=model)
     epoch = run.restore_newest(checkpoint)
     if not epoch and run.classifier.exists():
