@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import math
 import os
 import pathlib
@@ -160,12 +161,12 @@ def _picture(path: pathlib.Path, image_size: int | None) -> np.ndarray | None:
     """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken."""
     size = None if image_size is None else (image_size, image_size)
     try:
-        with PIL.Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
-                return None
+        file = io.BytesIO(path.read_bytes())
+        if PIL.Image.open(file).mode.startswith(("I", "F")):  # beyond 8 bits; Pillow would clip
+            return None
         return np.asarray(
             keras.utils.load_img(
-                path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
+                file, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
             )
         )
     except Exception:  # Pillow has no common class for what it raises
