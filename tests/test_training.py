@@ -1,15 +1,20 @@
+import concurrent.futures
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 
+import commands
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import toys
+from conftest import TINY
 
 from jarn_tf import Defense, callbacks, data
 from jarn_tf.evaluation import Attack, robustness
@@ -254,6 +259,32 @@ def test_a_batch_larger_than_the_dataset_writes_nothing(tiny_config, tmp_path):
     with pytest.raises(ValueError, match="batch_size=64 and 63 training images"):
         training.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one(run_dir, tmp_path):
+    """The same images, noise and order; sums over workers round otherwise."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        addresses = ["{}:{}".format(*server.getsockname()) for server in (one, other)]
+
+    def worker(index):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        return commands.run(
+            "-m", "launch.train", "--strategy=multi_worker", f"--workdir={tmp_path / 'run'}",
+            *(f"--{name}={text}" for name, text in TINY.items()),
+            env=os.environ | {"TF_CONFIG": json.dumps(task)},
+        )  # fmt: skip
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in pool.map(worker, range(2)):
+            assert done.returncode == 0, done.stderr
+    expected, found = variables(run_dir), variables(tmp_path / "run")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 # What a finished run leaves

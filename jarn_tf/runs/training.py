@@ -117,13 +117,16 @@ def _fit(
     summaries.write_settings(config, run.path)
     manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
     model.fit(
-        data.training_batches(
-            dataset.train,
-            config.batch_size,
-            config.seed,
-            epoch * steps_per_epoch,
-            config.epochs * steps_per_epoch,
-            config.augment,
+        model.distribute_strategy.distribute_datasets_from_function(
+            lambda worker: data.training_batches(
+                dataset.train,
+                config.batch_size,
+                config.seed,
+                epoch * steps_per_epoch,
+                config.epochs * steps_per_epoch,
+                config.augment,
+                worker,
+            )
         ),
         validation_data=data.batches(dataset.validation, config.batch_size),
         initial_epoch=epoch,
