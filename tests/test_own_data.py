@@ -359,6 +359,32 @@ def test_a_damaged_set(tiny_pictures, tmp_path):
         data.load("tfds:tiny_pictures", str(tmp_path), image_size=4)
 
 
+# The test split alone
+
+
+def test_the_test_split_can_be_read_alone(tiny_pictures, tmp_path):
+    draw(tmp_path / "pictures", 20)
+    archive(tmp_path / "a.npz")
+    for name, options in {
+        f"folder:{tmp_path / 'pictures'}": {},
+        f"npz:{tmp_path / 'a.npz'}": {},
+        "tfds:tiny_pictures": {"data_dir": str(tiny_pictures), "image_size": 4},
+    }.items():
+        alone, whole = (data.load(name, **options, test_only=only) for only in (True, False))
+        assert (len(alone.train), len(alone.validation)) == (0, 0)
+        assert (alone.classes, alone.image_shape) == (whole.classes, whole.image_shape)
+        assert alone.test.digest == whole.test.digest
+
+
+def test_training_pictures_are_left_unread(tmp_path, capsys):
+    draw(tmp_path / "train")
+    draw(tmp_path / "test")
+    for path in (tmp_path / "train" / "red").iterdir():
+        path.write_bytes(b"no picture")
+    assert len(data.load(f"folder:{tmp_path}", test_only=True).test) == 30
+    assert not capsys.readouterr().err
+
+
 # Memory and disk
 
 

@@ -27,7 +27,9 @@ _NAMED = 5
 File = tuple[pathlib.Path, int]
 
 
-def load(source: str, image_size: int | None, memory_share: float) -> tuple[Split, Split, int]:
+def load(
+    source: str, image_size: int | None, memory_share: float, test_only: bool
+) -> tuple[Split, Split, int]:
     """Training split, test split and number of classes of pictures in `source`.
 
     Broken files are left out; standard error says how many, and names the first.
@@ -37,6 +39,7 @@ def load(source: str, image_size: int | None, memory_share: float) -> tuple[Spli
         raise FileNotFoundError(f"There is no folder {folder}.")
     train, test, classes = _listed(folder)
     shape = _shape(train, image_size)
+    train = [] if test_only else train
     kept = store.Store((len(train) + len(test)) * math.prod(shape), memory_share)
     broken: list[pathlib.Path] = []
     splits = [
@@ -50,7 +53,7 @@ def load(source: str, image_size: int | None, memory_share: float) -> tuple[Spli
             f"or have more than 8 bits: {names}",
             file=sys.stderr,
         )
-    if len(np.unique(splits[0].labels)) < classes:
+    if not test_only and len(np.unique(splits[0].labels)) < classes:
         raise ValueError(f"{folder} has a class of which no training picture can be read.")
     return *splits, classes
 

@@ -136,6 +136,7 @@ def evaluate(
         test_examples=target.examples if examples is None else examples,
         image_size=target.image_size,
         memory_share=target.memory_share,
+        test_only=True,
     )
     classifier, test = target.classifier(dataset), dataset.test
     parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)
