@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+import urllib.parse
 
 from absl import app, flags
 
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
             print(f"Note: {note}")
         if FLAGS.show:
             return
-        dataset = config.dataset.replace(":", "_").replace("/", "_").strip("_")
+        dataset = urllib.parse.quote(config.dataset.replace(":", "_", 1), safe="")
         default = pathlib.Path("runs") / f"{dataset}_{config.pair}_{config.preset}"
         training.train(config, FLAGS.workdir or default)
 

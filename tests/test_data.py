@@ -117,6 +117,54 @@ def test_a_batch_larger_than_the_dataset():
         data.training_batches(numbered(23), 24, 0, 0, 1)
 
 
+# Workers and replicas
+
+
+class Noted:
+    """Images that count how many of them are read."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.read = images, images.shape, 0
+
+    def __getitem__(self, chosen):
+        self.read += len(chosen)
+        return self.images[chosen]
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_each_worker_reads_its_rows_alone(augment):
+    """Batches of 7 for two workers of two replicas each."""
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), np.uint8)
+    labels = np.arange(23, dtype=np.int32)
+    pieces, read = [], []
+    for worker in range(2):
+        noted = Noted(pixels)
+        context = tf.distribute.InputContext(2, worker, 4)
+        pieces.append(
+            list(data.training_batches(data.Split(noted, labels), 7, 0, 0, 5, augment, context))
+        )
+        read.append(noted.read)
+    assert read == [5 * 4, 5 * 3]
+    for step, (images, its_labels) in enumerate(
+        run(data.Split(pixels, labels), 7, 0, 5, augment=augment)
+    ):
+        replicas = [piece for its in pieces for piece in its[2 * step : 2 * step + 2]]
+        assert [len(y) for _, y in replicas] == [2, 2, 2, 1]
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in replicas]), images)
+        np.testing.assert_array_equal(np.concatenate([y for _, y in replicas]), its_labels)
+
+
+def test_replicas_share_a_batch(two_replicas):
+    split = numbered(23)
+    batches = two_replicas.distribute_datasets_from_function(
+        lambda worker: data.training_batches(split, 7, 0, 0, 4, worker=worker)
+    )
+    shares = [two_replicas.experimental_local_results(labels) for _, labels in batches]
+    assert [list(map(len, of_step)) for of_step in shares] == [[4, 3]] * 4
+    for of_step, (_, labels) in zip(shares, run(split, 7, 0, 4)):
+        np.testing.assert_array_equal(np.concatenate(of_step), labels)
+
+
 # Augmentation
 
 

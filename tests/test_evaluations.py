@@ -10,13 +10,16 @@ from jarn_tf.runs import evaluations
 FGSM, PGD = Attack("fgsm", 0.1), Attack("pgd5", 0.1)
 
 
-def evaluation(*attacks, examples=10, model="a", dataset="digits", accuracy=0.5, verdict=None):
+def evaluation(
+    *attacks, examples=10, model="a", dataset="digits", data=None, accuracy=0.5, verdict=None
+):
     rows = [Attack("clean", 0.0), *attacks]
     rows = [attack.row() | {"accuracy": accuracy, "seconds": 1.0} for attack in rows]
     found = {
         "dataset": dataset, "examples": examples, "attacks": rows, "saliency": {},
         "collapsed_to_class": None, "model": model,
     }  # fmt: skip
+    found |= {} if data is None else {"data": data}
     return found | ({"verdict": {"epsilon": verdict}} if verdict else {})
 
 
@@ -44,6 +47,17 @@ def test_those_of_another_classifier_or_dataset_are_put_aside(tmp_path, capsys, 
     assert (tmp_path / "evaluation.1").read_bytes() == before
     (line,) = capsys.readouterr().err.splitlines()
     assert "another classifier" in line and "evaluation.1" in line
+
+
+def test_other_images_under_the_same_name_are_another_dataset(tmp_path):
+    old, more = evaluation(PGD), evaluation(FGSM, data="more", examples=20)
+    for found in (old, evaluation(FGSM, data="as then"), more):
+        evaluations.add(tmp_path, found)
+    assert len(evaluations.read(tmp_path)) == 3  # digests are of the images that were attacked
+    now = evaluation(PGD, data="as now")
+    evaluations.add(tmp_path, now)
+    assert evaluations.read(tmp_path) == [now, more]
+    assert (tmp_path / "evaluation.1").exists()
 
 
 def test_find_takes_those_of_the_classifier_alone(tmp_path):

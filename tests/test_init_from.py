@@ -68,7 +68,7 @@ def test_files_that_hold_no_such_classifier(trained, tmp_path):
 
 def test_more_epochs_of_a_finished_run_are_another_run(tmp_path):
     run = Workdir(tmp_path / "run")
-    run.write_config(preset(**SMALL), 2)
+    run.write_config(preset(**SMALL), 2, "digest")
     with pytest.raises(
         ValueError, match=r"epochs \(there 1, now 2\).*--init_from=.*classifier\.keras"
     ):

@@ -331,6 +331,18 @@ def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
     assert pathlib.Path(workdir) == pathlib.Path("runs/mnist_jarn_paper")
 
 
+def test_each_dataset_has_a_folder_of_its_own(monkeypatch):
+    folders = []
+    monkeypatch.setattr(train.training, "train", lambda config, workdir: folders.append(workdir))
+    for dataset in ("npz:my_set.npz", "folder:a_b", "folder:a/b", "folder:/a/b", "folder:a%2Fb"):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["train", f"--dataset={dataset}"])
+            train.main(["train"])
+    assert [folder.parent for folder in folders] == [pathlib.Path("runs")] * 5
+    assert len(set(folders)) == 5
+    assert folders[0].name == "npz_my_set.npz_jarn_recommended"
+
+
 # Reproduction
 
 

@@ -1,6 +1,7 @@
 """Images of one's own: folders of pictures, NumPy archives, other sets of TensorFlow Datasets."""
 
 import shutil
+import tracemalloc
 
 import keras
 import numpy as np
@@ -358,6 +359,32 @@ def test_a_damaged_set(tiny_pictures, tmp_path):
         data.load("tfds:tiny_pictures", str(tmp_path), image_size=4)
 
 
+# The test split alone
+
+
+def test_the_test_split_can_be_read_alone(tiny_pictures, tmp_path):
+    draw(tmp_path / "pictures", 20)
+    archive(tmp_path / "a.npz")
+    for name, options in {
+        f"folder:{tmp_path / 'pictures'}": {},
+        f"npz:{tmp_path / 'a.npz'}": {},
+        "tfds:tiny_pictures": {"data_dir": str(tiny_pictures), "image_size": 4},
+    }.items():
+        alone, whole = (data.load(name, **options, test_only=only) for only in (True, False))
+        assert (len(alone.train), len(alone.validation)) == (0, 0)
+        assert (alone.classes, alone.image_shape) == (whole.classes, whole.image_shape)
+        assert alone.test.digest == whole.test.digest
+
+
+def test_training_pictures_are_left_unread(tmp_path, capsys):
+    draw(tmp_path / "train")
+    draw(tmp_path / "test")
+    for path in (tmp_path / "train" / "red").iterdir():
+        path.write_bytes(b"no picture")
+    assert len(data.load(f"folder:{tmp_path}", test_only=True).test) == 30
+    assert not capsys.readouterr().err
+
+
 # Memory and disk
 
 
@@ -377,6 +404,28 @@ def test_streamed_images_are_those_in_memory_in_the_same_batches(tmp_path, capsy
         for (images, labels), (same, same_labels) in zip(*batches):
             np.testing.assert_array_equal(images, same)
             np.testing.assert_array_equal(labels, same_labels)
+
+
+def test_a_digest_is_of_every_image_and_label_wherever_they_lie(tmp_path):
+    arrays = archive(tmp_path / "a.npz")
+    name = f"npz:{tmp_path / 'a.npz'}"
+    digests = {data.load(name, memory_share=share).digest for share in (0.0, 1.0)}
+    assert len(digests) == 1
+    for part, values in arrays.items():
+        changed = values.copy()
+        changed.flat[-1] ^= 1
+        archive(tmp_path / "a.npz", **{part: changed})
+        digests.add(data.load(name).digest)
+    assert len(digests) == 5
+
+
+def test_a_digest_of_images_on_disk_takes_no_memory(tmp_path):
+    images = np.memmap(tmp_path / "images", np.uint8, "w+", shape=(2048, 128, 128, 1))
+    tracemalloc.start()
+    assert data.Split(images, np.zeros(2048, np.int32)).digest
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.nbytes / 100
 
 
 def test_a_disk_without_room(monkeypatch):

@@ -1,15 +1,20 @@
+import concurrent.futures
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 
+import commands
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import toys
+from conftest import TINY
 
 from jarn_tf import Defense, callbacks, data
 from jarn_tf.evaluation import Attack, robustness
@@ -214,6 +219,24 @@ def test_a_run_made_before_a_setting_existed(tiny_config, run_dir, tmp_path):
         Workdir(tmp_path).refuse_other_config(as_then)
 
 
+def test_other_images_under_the_same_name_are_refused(
+    tiny_config, run_dir, tmp_path, monkeypatch, digits
+):
+    labels = digits.train.labels.copy()
+    labels[7] = (labels[7] + 1) % 10
+    other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
+    monkeypatch.setattr(training.data, "load", lambda *args: other)
+    before = snapshot(run_dir)
+    with pytest.raises(ValueError, match="run of digits with other images or labels") as error:
+        training.train(tiny_config, run_dir)
+    assert "\n" not in str(error.value)
+    assert snapshot(run_dir) == before
+    content = json.loads((run_dir / "config.json").read_text())
+    del content["data"]  # as in a run made before digests were noted
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    Workdir(tmp_path).refuse_other_data("digits", other.digest)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"configuration": 1}', '{"config": 3}'])
 def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
@@ -234,6 +257,32 @@ def test_a_batch_larger_than_the_dataset_writes_nothing(tiny_config, tmp_path):
     with pytest.raises(ValueError, match="batch_size=64 and 63 training images"):
         training.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one(run_dir, tmp_path):
+    """The same images, noise and order; sums over workers round otherwise."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        addresses = ["{}:{}".format(*server.getsockname()) for server in (one, other)]
+
+    def worker(index):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        return commands.run(
+            "-m", "launch.train", "--strategy=multi_worker", f"--workdir={tmp_path / 'run'}",
+            *(f"--{name}={text}" for name, text in TINY.items()),
+            env=os.environ | {"TF_CONFIG": json.dumps(task)},
+        )  # fmt: skip
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in pool.map(worker, range(2)):
+            assert done.returncode == 0, done.stderr
+    expected, found = variables(run_dir), variables(tmp_path / "run")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 # What a finished run leaves

@@ -17,6 +17,7 @@ def load(
     test_examples: int | None = None,
     image_size: int | None = None,
     memory_share: float = 0.5,
+    test_only: bool = False,
 ) -> Dataset:
     """Loads a dataset, into memory where it fits.
 
@@ -41,6 +42,8 @@ def load(
             square, scaled. None for images that are of one size.
         memory_share: Share of the free memory that the images may take, in [0, 1]; beyond it they
             are streamed from a temporary file, in the same order.
+        test_only: Whether to leave the images of the other splits unread, which are empty then; the
+            digits have all.
 
     Raises:
         FileNotFoundError: The dataset is not prepared and there is no network, or no such file.
@@ -65,13 +68,13 @@ def load(
     if kind == "digits":
         train, test, classes = digits.load()
     elif kind == "folder":
-        train, test, classes = folder.load(source, image_size, memory_share)
+        train, test, classes = folder.load(source, image_size, memory_share, test_only)
     elif kind == "npz":
-        train, test, classes = npz.load(source, memory_share)
+        train, test, classes = npz.load(source, memory_share, test_only)
     else:
-        train, test, classes = prepared.load(name, data_dir, image_size, memory_share)
+        train, test, classes = prepared.load(name, data_dir, image_size, memory_share, test_only)
     held_out = len(train) // 10
-    if not held_out or not len(test):
+    if not len(test) or not (held_out or test_only):
         raise ValueError(
             f"{name} must have 10 training images and a test image at least. Received: "
             f"{len(train)} and {len(test)}."

@@ -35,6 +35,7 @@ def training_batches(
     first_step: int,
     last_step: int,
     augment: bool = False,
+    worker: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Batches number first_step to last_step - 1 of a run, each a pure function of (seed, step).
 
@@ -48,24 +49,41 @@ def training_batches(
         first_step: Number of the first batch, counted from the run's beginning.
         last_step: Number after the last batch.
         augment: Shift by up to 4 pixels and mirror at random.
+        worker: Of several workers or replicas, whose rows to give, as
+            `tf.distribute.Strategy.distribute_datasets_from_function` says it: of each batch a
+            piece for each of the worker's replicas, and no other row is read. None for whole
+            batches.
 
     Raises:
         ValueError: The batch is larger than the split.
     """
     per_epoch = steps_per_epoch(split, batch_size)
+    first, pieces = _pieces(batch_size, worker or tf.distribute.InputContext())
+    rows = slice(first, first + sum(pieces))
 
     def batch(step):
         epoch, position = step // per_epoch, step % per_epoch
         key = tf.random.experimental.stateless_fold_in([seed, 1], epoch)
-        places = position * batch_size + tf.range(batch_size, dtype=tf.int64)
+        places = position * batch_size + tf.range(rows.start, rows.stop, dtype=tf.int64)
         chosen = tf.random.experimental.index_shuffle(places, key, len(split) - 1)
         images, labels = _taken(split, chosen)
         if augment:
-            images = _augmented(images, tf.random.experimental.stateless_fold_in([seed, 2], step))
+            key = tf.random.experimental.stateless_fold_in([seed, 2], step)
+            images = _augmented(images, rows, batch_size, key)
         return images, labels
 
     steps = tf.data.Dataset.range(first_step, last_step)
-    return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    made = steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return made.rebatch(pieces).prefetch(tf.data.AUTOTUNE)
+
+
+def _pieces(batch_size: int, worker: tf.distribute.InputContext) -> tuple[int, list[int]]:
+    """A worker's first row of a batch, and how many rows each of its replicas gets."""
+    size, more = divmod(batch_size, worker.num_replicas_in_sync)
+    sizes = [size + (replica < more) for replica in range(worker.num_replicas_in_sync)]
+    of_each = worker.num_replicas_in_sync // worker.num_input_pipelines
+    before = worker.input_pipeline_id * of_each
+    return sum(sizes[:before]), sizes[before : before + of_each]
 
 
 def _taken(split: Split, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -84,12 +102,16 @@ def _taken(split: Split, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(images, tf.float32) / 255.0, labels
 
 
-def _augmented(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Zero padding of 4 pixels, a random crop of the old size, a random mirror image."""
+def _augmented(images: tf.Tensor, part: slice, batch_size: int, key: tf.Tensor) -> tf.Tensor:
+    """Zero padding of 4 pixels, a random crop of the old size, a random mirror image.
+
+    The numbers are drawn for the whole batch, of which the images are a part.
+    """
     padded = tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]])
-    corners = tf.random.stateless_uniform([len(images), 2], key, 0, 9, tf.int32)
+    corners = tf.random.stateless_uniform([batch_size, 2], key, 0, 9, tf.int32)[part]
+    mirrored = tf.random.stateless_uniform([batch_size, 1], key)[part] > 0.5
     height, width = images.shape[1:3]
     rows = corners[:, :1] + tf.range(height)
     columns = corners[:, 1:] + tf.range(width)
-    cropped = tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
-    return tf.image.stateless_random_flip_left_right(cropped, key)
+    columns = tf.where(mirrored, columns[:, ::-1], columns)
+    return tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import math
 import os
 import pathlib
@@ -26,7 +27,9 @@ _NAMED = 5
 File = tuple[pathlib.Path, int]
 
 
-def load(source: str, image_size: int | None, memory_share: float) -> tuple[Split, Split, int]:
+def load(
+    source: str, image_size: int | None, memory_share: float, test_only: bool
+) -> tuple[Split, Split, int]:
     """Training split, test split and number of classes of pictures in `source`.
 
     Broken files are left out; standard error says how many, and names the first.
@@ -36,6 +39,7 @@ def load(source: str, image_size: int | None, memory_share: float) -> tuple[Spli
         raise FileNotFoundError(f"There is no folder {folder}.")
     train, test, classes = _listed(folder)
     shape = _shape(train, image_size)
+    train = [] if test_only else train
     kept = store.Store((len(train) + len(test)) * math.prod(shape), memory_share)
     broken: list[pathlib.Path] = []
     splits = [
@@ -49,7 +53,7 @@ def load(source: str, image_size: int | None, memory_share: float) -> tuple[Spli
             f"or have more than 8 bits: {names}",
             file=sys.stderr,
         )
-    if len(np.unique(splits[0].labels)) < classes:
+    if not test_only and len(np.unique(splits[0].labels)) < classes:
         raise ValueError(f"{folder} has a class of which no training picture can be read.")
     return *splits, classes
 
@@ -160,12 +164,12 @@ def _picture(path: pathlib.Path, image_size: int | None) -> np.ndarray | None:
     """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken."""
     size = None if image_size is None else (image_size, image_size)
     try:
-        with PIL.Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
-                return None
+        file = io.BytesIO(path.read_bytes())
+        if PIL.Image.open(file).mode.startswith(("I", "F")):  # beyond 8 bits; Pillow would clip
+            return None
         return np.asarray(
             keras.utils.load_img(
-                path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
+                file, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
             )
         )
     except Exception:  # Pillow has no common class for what it raises

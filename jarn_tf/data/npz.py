@@ -18,7 +18,7 @@ _NAMES = ("x_train", "y_train", "x_test", "y_test")
 _READ_AT_ONCE = 256
 
 
-def load(source: str, memory_share: float) -> tuple[Split, Split, int]:
+def load(source: str, memory_share: float, test_only: bool) -> tuple[Split, Split, int]:
     """Training split, test split and number of classes of an archive.
 
     Images [n, height, width] or [n, height, width, channels]: whole numbers in 0..255, or floats
@@ -28,12 +28,12 @@ def load(source: str, memory_share: float) -> tuple[Split, Split, int]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        return _load(path, memory_share)
+        return _load(path, memory_share, test_only)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} is no NumPy archive, or damaged: {error}.") from None
 
 
-def _load(path: pathlib.Path, memory_share: float) -> tuple[Split, Split, int]:
+def _load(path: pathlib.Path, memory_share: float, test_only: bool) -> tuple[Split, Split, int]:
     with zipfile.ZipFile(path) as archive:
         held = [name.removesuffix(".npy") for name in archive.namelist()]
         missing = [name for name in _NAMES if name not in held]
@@ -62,7 +62,11 @@ def _load(path: pathlib.Path, memory_share: float) -> tuple[Split, Split, int]:
                 f"Images of {path} must be grey or in colours, which come last. Received: shape "
                 f"{shapes['train']}."
             )
-        kept = store.Store(sum(map(math.prod, shapes.values())), memory_share)
+        classes = int(max(its_labels.max() for its_labels in labels.values())) + 1
+        if test_only:
+            labels["train"] = labels["train"][:0]
+        count = sum(map(len, labels.values()))
+        kept = store.Store(count * math.prod(image_shape), memory_share)
         splits = [
             kept.split(
                 _batches(path, archive, part, its_labels),
@@ -72,7 +76,6 @@ def _load(path: pathlib.Path, memory_share: float) -> tuple[Split, Split, int]:
             )
             for part, its_labels in labels.items()
         ]
-    classes = int(max(its_labels.max() for its_labels in labels.values())) + 1
     if classes < 2:
         raise ValueError(f"{path} must have images of two classes or more. Received labels 0.")
     return *splits, classes

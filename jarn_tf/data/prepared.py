@@ -24,7 +24,11 @@ _READ_AT_ONCE = 256
 
 
 def load(
-    name: str, data_dir: str | None, image_size: int | None, memory_share: float
+    name: str,
+    data_dir: str | None,
+    image_size: int | None,
+    memory_share: float,
+    test_only: bool,
 ) -> tuple[Split, Split, int]:
     """Training split, test split and number of classes of one of `_TFDS`, or of `tfds:NAME`."""
     # Imported here: it takes seconds, and the default dataset does not need it.
@@ -44,11 +48,13 @@ def load(
     held_out = next((split for split in ("test", "validation") if split in builder.info.splits), "")
     names = ("train", held_out) if held_out else ("train[:80%]", "train[80%:]")
     counts = {split: builder.info.splits[split].num_examples for split in names}
+    if test_only:
+        del counts[names[0]]
     kept = store.Store(sum(counts.values()) * math.prod(image_shape), memory_share)
-    train, test = (
+    *train, test = (
         _complete(name, builder, split, kept, count, image_shape) for split, count in counts.items()
     )
-    return train, test, classes
+    return *(train or [test.first(0)]), test, classes
 
 
 def _labelled_images(

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from jarn_tf.resume import digest_of_arrays
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -26,6 +28,11 @@ class Split:
         """The images as float32 in [0, 1]."""
         return self.images.astype(np.float32) / np.float32(255)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of images and labels."""
+        return digest_of_arrays(self.images, self.labels)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -39,3 +46,9 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return self.train.images.shape[1:]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the images and labels of all splits."""
+        splits = (self.train, self.validation, self.test)
+        return digest_of_arrays(*(part for s in splits for part in (s.images, s.labels)))

@@ -13,7 +13,7 @@ from jarn_tf import arguments, checks, data, evaluation
 from jarn_tf.classifiers import as_classifier
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
-from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
+from jarn_tf.resume import Parts, digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import load_classifier, refuse_other_shape
@@ -136,6 +136,7 @@ def evaluate(
         test_examples=target.examples if examples is None else examples,
         image_size=target.image_size,
         memory_share=target.memory_share,
+        test_only=True,
     )
     classifier, test = target.classifier(dataset), dataset.test
     parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)
@@ -174,6 +175,7 @@ def measured(
         "dataset": dataset,
         **evaluation.report(*of),
         "model": digest_of_model(classifier),
+        "data": test.digest,
         "versions": versions(),
     }
 
@@ -190,7 +192,7 @@ def _parts(
         target.output / "evaluation_state",
         {
             "model": digest_of_model(classifier),
-            "data": digest_of_arrays(test.images, test.labels),
+            "data": test.digest,
             "epsilon": sorted({attack.epsilon for attack in list_of_attacks}),
             "attacks": sorted({attack.name for attack in list_of_attacks}),
             "verdict_epsilon": verdict_epsilon,

@@ -1,9 +1,9 @@
 """`evaluation.json`: every evaluation of one classifier.
 
 The newest stands at the top level: `dataset`, `examples`, `attacks` (the rows of
-`evaluation.robustness`), `saliency`, `collapsed_to_class`, `versions`, `model` (a digest of the
-classifier) and, if it was judged, `verdict`. The others stand in the same form in the list
-`earlier`, newest first.
+`evaluation.robustness`), `saliency`, `collapsed_to_class`, `versions`, `model` and `data` (digests
+of the classifier and of the test images) and, if it was judged, `verdict`. The others stand in the
+same form in the list `earlier`, newest first.
 """
 
 from __future__ import annotations
@@ -53,16 +53,13 @@ def add(folder: pathlib.Path, new: dict[str, Any]) -> None:
     """Puts an evaluation before those in the folder.
 
     One that asked the same is replaced. A folder is about one classifier: a file with evaluations
-    of another classifier or dataset, or with damage, is renamed, and standard error says so.
+    of another classifier or dataset, or with damage, is renamed, and standard error says so. As
+    many test images with another digest are another dataset.
     """
     path = folder / "evaluation.json"
     there = _entries(path)
     whole = [old for old in there if _is_whole(old)]
-    same = [
-        old
-        for old in whole
-        if old.get("dataset") == new["dataset"] and old.get("model", new["model"]) == new["model"]
-    ]
+    same = [old for old in whole if _belongs(old, new)]
     if len(same) < len(there):
         aside = next(p for i in itertools.count(1) if not (p := path.with_suffix(f".{i}")).exists())
         path.rename(aside)
@@ -71,6 +68,12 @@ def add(folder: pathlib.Path, new: dict[str, Any]) -> None:
         print(f"{path} held {what}; it is {aside.name} now.", file=sys.stderr)
     kept = [old for old in same if _asked(old) != _asked(new)]
     write_json(path, new | {"earlier": kept})
+
+
+def _belongs(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two evaluations are of one classifier and one dataset, as far as they say."""
+    bound = {"dataset", "model"} | ({"data"} if old["examples"] == new["examples"] else set())
+    return all(old[name] == new[name] for name in bound & set(old) & set(new))
 
 
 def find(

@@ -49,9 +49,9 @@ def train(
         the first.
 
     Raises:
-        ValueError: The folder holds another configuration or a finished run whose checkpoints
-            cannot be read, the batch is larger than the dataset, or training failed (not a finite
-            loss).
+        ValueError: The folder holds another configuration, a run of other images, or a finished
+            run whose checkpoints cannot be read, the batch is larger than the dataset, or training
+            failed (not a finite loss).
         FileNotFoundError: The dataset is not there and cannot be fetched.
         OSError: The folder cannot be written.
     """
@@ -69,6 +69,8 @@ def train(
         config.image_size,
         config.memory_share,
     )
+    digest = dataset.digest
+    run.refuse_other_data(config.dataset, digest)
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
@@ -77,7 +79,7 @@ def train(
     # Of several workers all have to take part in saving, but one owns the folder.
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
-    mine.write_config(config, steps)
+    mine.write_config(config, steps, digest)
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
     backup = callbacks.Backup(run.checkpoints, model, config.checkpoint_seconds, watching)
     begun = backup.initial_epoch or backup.steps_done
@@ -115,13 +117,16 @@ def _fit(
     """Trains from where the backup stands to the end."""
     steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
     model.fit(
-        data.training_batches(
-            dataset.train,
-            config.batch_size,
-            config.seed,
-            backup.initial_epoch * steps_per_epoch,
-            config.epochs * steps_per_epoch,
-            config.augment,
+        model.distribute_strategy.distribute_datasets_from_function(
+            lambda worker: data.training_batches(
+                dataset.train,
+                config.batch_size,
+                config.seed,
+                backup.initial_epoch * steps_per_epoch,
+                config.epochs * steps_per_epoch,
+                config.augment,
+                worker,
+            )
         ),
         validation_data=data.batches(dataset.validation, config.batch_size),
         initial_epoch=backup.initial_epoch,

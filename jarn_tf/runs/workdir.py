@@ -32,7 +32,7 @@ class Workdir:
 
     @property
     def config(self) -> pathlib.Path:
-        """Every setting, the steps of the whole run, and the versions it was begun with."""
+        """Every setting, steps of the whole run, digest of its dataset, versions it began with."""
         return self.path / "config.json"
 
     @property
@@ -99,12 +99,12 @@ class Workdir:
         except (OSError, KeyError, TypeError, ValueError):
             return 0
 
-    def write_config(self, config: Config, steps: int) -> None:
+    def write_config(self, config: Config, steps: int, digest: str) -> None:
         """Makes the folder and says in it what it is of, unless that is said."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
-            content = {"config": config.as_dict(), "steps": steps, "versions": versions()}
-            write_json(self.config, content)
+            content = {"config": config.as_dict(), "steps": steps, "data": digest}
+            write_json(self.config, content | {"versions": versions()})
 
     def refuse_other_config(self, config: Config) -> None:
         """Raises ValueError if the folder holds a run of another configuration."""
@@ -126,6 +126,21 @@ class Workdir:
                 f"{self.path} holds a run of another configuration. Different: "
                 f"{', '.join(changed)}. Name another --workdir, where --init_from="
                 f"{self.classifier} goes on with its classifier, or the settings of that run."
+            )
+
+    def refuse_other_data(self, dataset: str, digest: str) -> None:
+        """Raises ValueError if the folder holds a run of other images or labels.
+
+        A run made before digests were noted is taken to be of these.
+        """
+        if not self.config.exists():
+            return
+        there = json.loads(self.config.read_text()).get("data", digest)
+        if there != digest:
+            raise ValueError(
+                f"{self.path} holds a run of {dataset} with other images or labels (SHA-256 there "
+                f"{there[:12]}, now {digest[:12]}). Name another --workdir, or bring back the "
+                "dataset of that run."
             )
 
 
