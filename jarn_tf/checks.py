@@ -14,8 +14,8 @@ from jarn_tf.batches import slices
 
 PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
-    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); of "
-    "launch.evaluate --probabilities."
+    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); to a command "
+    "--probabilities."
 )
 #: How far beyond [0, 1] pixels may be by rounding; they are clipped.
 _ROUNDING = 1e-6

@@ -7,7 +7,7 @@ import importlib
 import logging as standard_logging
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
@@ -42,14 +42,19 @@ class Words(flags.EnumParser):
         return argument
 
 
-def import_modules(names: Sequence[str]) -> None:
-    """Imports modules by name, also from the working directory, for what they register with Keras.
+def define_import() -> None:
+    """The flag --import, for `import_modules`."""
+    flags.DEFINE_list("import", [], "Modules to import first, which register a model's classes.")
+
+
+def import_modules() -> None:
+    """Imports what --import names, also from the working directory.
 
     Raises:
         ValueError: A module that cannot be imported.
     """
     sys.path.insert(0, "")  # as `python -m` has it, a console command not
-    for name in names:
+    for name in flags.FLAGS["import"].value:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a module of the user's raises
@@ -66,6 +71,12 @@ def define_setting(name: str, help: str | None = None) -> None:
         flags.DEFINE(Words(declared.kind.choices), name, None, help)
     else:
         flags.DEFINE(Parser(declared.kind.parse, declared.kind.takes), name, None, help)
+
+
+def given(names: Iterable[str]) -> dict[str, Any]:
+    """Name to value of those flags that are set."""
+    values = {name: flags.FLAGS[name].value for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def define_list(name: str, read: Callable[[str], Any], takes: str, help: str) -> None:

@@ -26,6 +26,7 @@ flags.DEFINE_string(
     None,
     "Folder of the run; an unfinished run in it is continued. Unset: runs/DATASET_DEFENSE_PRESET.",
 )
+command.define_import()
 flags.DEFINE_bool(
     "show", False, "Prints every setting with the source of its value, and trains nothing."
 )
@@ -36,9 +37,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
-        given = {name: FLAGS[name].value for name in declarations()}
-        given = {name: value for name, value in given.items() if value is not None}
-        resolved = resolve(**given)
+        resolved = resolve(**command.given(declarations()))
         config = resolved.config
         if FLAGS.show:
             print(resolved_table(resolved))
@@ -46,6 +45,7 @@ def main(argv: list[str]) -> None:
             print(f"Note: {note}")
         if FLAGS.show:
             return
+        command.import_modules()
         dataset = config.dataset.replace(":", "_").replace("/", "_").strip("_")
         default = pathlib.Path("runs") / f"{dataset}_{config.pair}_{config.preset}"
         training.train(config, FLAGS.workdir or default)

@@ -283,7 +283,7 @@ def test_every_setting_is_a_flag_and_reaches_the_configuration(monkeypatch, tmp_
 
 def test_help_lists_every_setting():
     listed = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)}
-    assert listed == {*config_lib.declarations(), "workdir", "show"}
+    assert listed == {*config_lib.declarations(), "workdir", "import", "show"}
 
 
 def test_show_prints_values_with_sources_and_trains_nothing(monkeypatch, capsys):
@@ -329,6 +329,19 @@ def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
     assert (config.epsilon, config.seed) == (0.25, 0)
     assert (config.robust_every, config.keep_best_robust) == (3, True)
     assert pathlib.Path(workdir) == pathlib.Path("runs/mnist_jarn_paper")
+
+
+def test_train_imports_modules_first(monkeypatch, tmp_path):
+    (tmp_path / "my_classes.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(train.training, "train", lambda *args: sys.modules["my_classes"])
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", "--import=my_classes"])
+        train.main(["train"])
+        flags.FLAGS(["train", "--import=absent_module"])
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["train"])
+    assert_one_line(stopped.value.code, "--import=absent_module")
 
 
 # Reproduction
