@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -73,12 +74,11 @@ def train(
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
-        model = build_model(config, dataset.image_shape, dataset.classes, steps)
+        model = build_model(_begun(config, run), dataset.image_shape, dataset.classes, steps)
 
     # Of several workers all have to take part in saving, but one owns the folder.
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
-    mine.write_config(config, steps)
     checkpoint = tf.train.Checkpoint(model=model)
     epoch = run.restore_newest(checkpoint)
     if not epoch and run.classifier.exists():
@@ -92,13 +92,27 @@ def train(
     else:
         print(_heading(config, dataset, run.path, steps // config.epochs))
         if config.init_from and chief and not epoch:
-            _measure_before(model, config, dataset, run, list_of_attacks)
+            _keep_before(model, config, dataset, run, list_of_attacks)
         if epoch:
             print(f"Continuing {run.path} after {epoch} of {config.epochs} epochs.")
+        mine.write_config(config, steps)
         _fit(model, config, dataset, mine, checkpoint, epoch)
     if not chief:
         return None
     return _finish(model, config, dataset, run, list_of_attacks)
+
+
+def _begun(config: Config, run: Workdir) -> Config:
+    """What to build the model of: with a checkpoint, that does not need the file of `init_from`.
+
+    Without one the file is read again, as the other networks are drawn after it.
+    """
+    if config.init_from is None or not (
+        run.checkpoints.exists() and run.classifier_before.exists()
+    ):
+        return config
+    copy = str(run.classifier_before)
+    return dataclasses.replace(config, init_from=copy, pixel_scale=1.0, probabilities=False)
 
 
 def _fit(
@@ -140,15 +154,20 @@ def _fit(
     )
 
 
-def _measure_before(
+def _keep_before(
     model: Defense,
     config: Config,
     dataset: data.Dataset,
     run: Workdir,
     list_of_attacks: Sequence[Attack],
 ) -> None:
-    """Attacks the classifier that is to be trained on."""
+    """Attacks the classifier that is to be trained on, and keeps it and what was found.
+
+    Before anything is written it turns out here whether the classifier returns probabilities.
+    """
     found = measured(model.classifier, config.dataset, dataset.test, list_of_attacks)
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.classifier_before, model.classifier.save)
     write_json(run.before, found)
     print(f"Before: {evaluation.in_words(found)}")
 
