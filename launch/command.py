@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging as standard_logging
+import os
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -92,10 +94,25 @@ def define_list(name: str, read: Callable[[str], Any], takes: str, help: str) ->
 
 
 def run(module: types.ModuleType) -> None:
-    """Runs a module's `main` for a console command, whose --help lists the module's flags."""
+    """Runs a module's `main`, started as a module or a console command; --help lists its flags."""
     for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(module.main)
+    with _quiet_once_nobody_reads():
+        app.run(module.main)
+
+
+@contextlib.contextmanager
+def _quiet_once_nobody_reads() -> Iterator[None]:
+    """Ends as a Unix tool does once standard output is closed, such as by `| head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 @contextlib.contextmanager
@@ -109,6 +126,8 @@ def one_line_errors() -> Iterator[None]:
     standard_logging.getLogger("tensorflow").addFilter(_is_no_note_on_retracing)
     try:
         yield
+    except BrokenPipeError:  # for `run`
+        raise
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:

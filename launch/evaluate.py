@@ -97,9 +97,9 @@ def _target() -> evaluating.Target:
 
 
 def run() -> None:
-    """The console command `jarn-evaluate`."""
+    """`python -m launch.evaluate`, and the console command `jarn-evaluate`."""
     command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run()

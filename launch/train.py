@@ -52,9 +52,9 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """The console command `jarn-train`."""
+    """`python -m launch.train`, and the console command `jarn-train`."""
     command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run()

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import commands
@@ -215,6 +216,21 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
     assert done.returncode == 1
     assert_one_line(done.stderr, str(missing), "--workdir")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_pipe_ends_a_command_quietly():
+    program = """
+import os, sys
+from launch import train
+
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+sys.argv = ["train", "--show"]
+train.run()
+"""
+    done = commands.run("-c", program)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 # In this process, as one more start costs seconds. `evaluate` defines the same flags, so not here.
