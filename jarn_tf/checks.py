@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf.batches import slices
+from jarn_tf.labels import flat
 
 PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
@@ -184,7 +185,7 @@ def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
     rank = labels.shape.rank
     if rank not in (1, 2) or (rank == 2 and labels.shape[-1] != classes):
         raise ValueError(
-            f"labels must be integers [batch] or one-hot rows [batch, {classes}]. "
+            f"labels must be integers [batch] or [batch, 1], or one-hot rows [batch, {classes}]. "
             f"Received shape {tuple(labels.shape)}."
         )
     if rank == 1 and not labels.dtype.is_integer:
@@ -223,19 +224,19 @@ def floats(images: np.ndarray | tf.Tensor) -> tf.Tensor:
 def batch(
     model: keras.Model, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images as of `floats`, and labels, as tensors, checked in full against `model`.
+    """Images as of `floats`, and labels as of `flat`, as tensors, checked against `model`.
 
     Args:
         model: The classifier.
         images: Images [batch, height, width, channels], `uint8` or floating point in [0, 1]. What
             is at most 1e-6 outside is clipped.
-        labels: Integers [batch] or one-hot rows.
+        labels: Integers [batch] or [batch, 1], or one-hot rows.
 
     Raises:
         ValueError: The classifier, images, labels or logits are none of that.
     """
     classifier(model)
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    images, labels = tf.convert_to_tensor(images), flat(tf.convert_to_tensor(labels))
     count = classes(model)
     _taken_by(model, images)
     if images.dtype == tf.uint8:

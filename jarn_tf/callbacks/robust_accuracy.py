@@ -29,7 +29,7 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     Args:
         images: Float images [n, height, width, channels] in [0, 1], not trained on.
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         attack: The attack.
         every: Epochs between two evaluations.
         keep_best: `.keras` file for the best classifier; None keeps none.

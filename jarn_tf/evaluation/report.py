@@ -14,6 +14,7 @@ from jarn_tf.evaluation.masking import Verdict
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import saliency
 from jarn_tf.inference import logits_of_all
+from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts
 
 
@@ -30,7 +31,7 @@ def report(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         list_of_attacks: The attacks; clean accuracy comes first by itself.
         parts, save_to: As in `robustness`.
 
@@ -48,6 +49,7 @@ def report(
         parts=parts,
         save_to=save_to,
     )
+    labels = as_integers(labels)
     several = len(np.unique(labels)) > 1
     found = {
         "examples": len(labels),

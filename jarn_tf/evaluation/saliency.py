@@ -22,7 +22,7 @@ def saliency(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         batch_size: Images at a time; bounds the memory used.
 
     Returns:
@@ -105,7 +105,7 @@ def jacobian_image_correlation(
     Args:
         classifier: Keras model from images in [0, 1] to logits.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         of: What J is the gradient of, as in `input_jacobian`.
         batch_size: Images at a time.
 
