@@ -13,6 +13,7 @@ import tqdm
 
 from jarn_tf import checks
 from jarn_tf.batches import slices
+from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.attack import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.inference import logits_of_all
@@ -53,8 +54,12 @@ def robustness(
 
     Raises:
         ValueError: Bad images, labels or logits.
+
+    Warns:
+        PixelScaleWarning: The classifier seems to expect pixels up to 255.
     """
     checks.batches(classifier, images, labels, batch_size)
+    pixel_scale.warn(classifier, images, labels)
     labels = as_integers(labels)
     parts = parts or Parts(None, {})
     rows: list[dict] = []

@@ -169,7 +169,7 @@ def _keep_before(
     run.path.mkdir(parents=True, exist_ok=True)
     write_atomically(run.classifier_before, model.classifier.save)
     write_json(run.before, found)
-    print(f"Before: {evaluation.in_words(found)}")
+    print("\n".join([f"Before: {evaluation.in_words(found)}", *evaluation.warnings_of(found)]))
 
 
 def _heading(

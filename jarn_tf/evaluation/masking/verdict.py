@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from jarn_tf import arguments, checks
+from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.masking.evidence import JUDGES, UNDECIDED, Evidence, most_serious
 from jarn_tf.evaluation.masking.measurements import measure
 from jarn_tf.labels import as_integers
@@ -77,12 +78,16 @@ def masking_verdict(
 
     Raises:
         ValueError: Bad images, labels, logits or epsilon.
+
+    Warns:
+        PixelScaleWarning: The classifier seems to expect pixels up to 255.
     """
     arguments.radius(epsilon)
     arguments.positive("epsilon", epsilon)
     arguments.whole("seed", seed, least=0)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size=500)
+    pixel_scale.warn(classifier, images, labels)
     images = checks.floats(images).numpy()
     labels = as_integers(labels)
     found = measure(classifier, images, labels, epsilon, seed, progress, parts or Parts(None, {}))
