@@ -18,6 +18,10 @@ PROBABILITIES = (
     "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); to a command "
     "--probabilities."
 )
+_BRANCHES = (
+    "The classifier cannot be compiled: its call looks at values of a tensor in Python (if, while, "
+    "for). Choose by keras.ops.where or keras.ops.cond, repeat by keras.ops.while_loop."
+)
 #: How far beyond [0, 1] pixels may be by rounding; they are clipped.
 _ROUNDING = 1e-6
 _HELP = "See jarn_tf.as_classifier"
@@ -92,7 +96,8 @@ def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
     if received is None or not _is_shape(returned):
         raise ValueError(
             f"{name} must be a built Keras model with one input and one output. Received: "
-            f"{model!r}. Call it on images once or give it an Input layer."
+            f"{model!r}. Call it on images once, give it an Input layer, or give "
+            "jarn_tf.as_classifier(model, image_shape=(height, width, channels))."
         )
     return received, returned
 
@@ -328,9 +333,14 @@ def require(condition: tf.Tensor, *message: str | tf.Tensor) -> list[tf.Operatio
 
 @contextlib.contextmanager
 def as_value_error() -> Iterator[None]:
-    """Turns a failed `require` into a ValueError of one line, without TensorFlow's traceback."""
+    """Turns what compiling or running a classifier raises into a ValueError of one line.
+
+    That is a failed `require`, and a classifier that branches in Python on what it computes.
+    """
     try:
         yield
+    except tf.errors.OperatorNotAllowedInGraphError:
+        raise ValueError(_BRANCHES) from None
     except tf.errors.InvalidArgumentError as error:
         said = re.search("<<(.*?)>>", str(error))
         if said is None:

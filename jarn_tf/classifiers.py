@@ -114,7 +114,8 @@ def _fits(shape: tuple[int, ...], known: tuple[int | None, ...]) -> bool:
 
 def _called(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
     try:
-        outputs = model(images)
+        with checks.as_value_error():
+            outputs = model(images)
     except Exception as error:  # whatever a model of somebody else's raises
         raise ValueError(
             f"model cannot be called on images {tuple(images.shape)}: {_reason(error)}"

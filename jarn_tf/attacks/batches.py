@@ -81,7 +81,8 @@ def in_batches(
             if number is None:  # in place where the system can, so that no second array is needed
                 found.resize((end, *some.shape[1:]), refcheck=False)
             of_some = flat(tf.convert_to_tensor(of_some))
-            found[done:end] = attack(checks.floats(some), of_some, done)
+            with checks.as_value_error():
+                found[done:end] = attack(checks.floats(some), of_some, done)
             bar.update(end - done)
             done = end
     return found

@@ -74,7 +74,8 @@ def alignment_and_robustness(
     """
     checks.classifier(classifier)
     images = tf.convert_to_tensor(images, tf.float32)
-    logits, jacobians = (tensor.numpy() for tensor in _logits_and_jacobians(classifier, images))
+    with checks.as_value_error():
+        logits, jacobians = (tensor.numpy() for tensor in _logits_and_jacobians(classifier, images))
     rows = np.arange(len(logits))
     order = np.argsort(-logits, axis=1, kind="stable")
     top, second = order[:, 0], order[:, 1]
