@@ -11,12 +11,17 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf.batches import slices
+from jarn_tf.labels import flat
 from jarn_tf.precision import with_inner
 
 PROBABILITIES = (
     "classifier must return logits. Received one that returns probabilities. Remove its last "
-    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); of "
-    "launch.evaluate --probabilities."
+    "softmax or sigmoid, or give jarn_tf.as_classifier(model, probabilities=True); to a command "
+    "--probabilities."
+)
+_BRANCHES = (
+    "The classifier cannot be compiled: its call looks at values of a tensor in Python (if, while, "
+    "for). Choose by keras.ops.where or keras.ops.cond, repeat by keras.ops.while_loop."
 )
 #: How far beyond [0, 1] pixels may be by rounding; they are clipped.
 _ROUNDING = 1e-6
@@ -92,7 +97,8 @@ def shapes(model: keras.Model, name: str = "classifier") -> tuple[tuple, tuple]:
     if received is None or not _is_shape(returned):
         raise ValueError(
             f"{name} must be a built Keras model with one input and one output. Received: "
-            f"{model!r}. Call it on images once or give it an Input layer."
+            f"{model!r}. Call it on images once, give it an Input layer, or give "
+            "jarn_tf.as_classifier(model, image_shape=(height, width, channels))."
         )
     return received, returned
 
@@ -175,7 +181,7 @@ def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
     rank = labels.shape.rank
     if rank not in (1, 2) or (rank == 2 and labels.shape[-1] != classes):
         raise ValueError(
-            f"labels must be integers [batch] or one-hot rows [batch, {classes}]. "
+            f"labels must be integers [batch] or [batch, 1], or one-hot rows [batch, {classes}]. "
             f"Received shape {tuple(labels.shape)}."
         )
     if rank == 1 and not labels.dtype.is_integer:
@@ -214,19 +220,19 @@ def floats(images: np.ndarray | tf.Tensor) -> tf.Tensor:
 def batch(
     model: keras.Model, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images as of `floats`, and labels, as tensors, checked in full against `model`.
+    """Images as of `floats`, and labels as of `flat`, as tensors, checked against `model`.
 
     Args:
         model: The classifier.
         images: Images [batch, height, width, channels], `uint8` or floating point in [0, 1]. What
             is at most 1e-6 outside is clipped.
-        labels: Integers [batch] or one-hot rows.
+        labels: Integers [batch] or [batch, 1], or one-hot rows.
 
     Raises:
         ValueError: The classifier, images, labels or logits are none of that.
     """
     classifier(model)
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    images, labels = tf.convert_to_tensor(images), flat(tf.convert_to_tensor(labels))
     count = classes(model)
     _taken_by(model, images)
     if images.dtype == tf.uint8:
@@ -318,9 +324,14 @@ def require(condition: tf.Tensor, *message: str | tf.Tensor) -> list[tf.Operatio
 
 @contextlib.contextmanager
 def as_value_error() -> Iterator[None]:
-    """Turns a failed `require` into a ValueError of one line, without TensorFlow's traceback."""
+    """Turns what compiling or running a classifier raises into a ValueError of one line.
+
+    That is a failed `require`, and a classifier that branches in Python on what it computes.
+    """
     try:
         yield
+    except tf.errors.OperatorNotAllowedInGraphError:
+        raise ValueError(_BRANCHES) from None
     except tf.errors.InvalidArgumentError as error:
         said = re.search("<<(.*?)>>", str(error))
         if said is None:

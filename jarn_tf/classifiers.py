@@ -22,8 +22,9 @@ def as_classifier(
 ) -> keras.Model:
     """A Keras model from images [batch, height, width, channels] in [0, 1] to logits.
 
-    It shares its weights with `model`. The weights of a last layer whose activation is undone are
-    copied, because the layer has to be another one.
+    It shares its weights with `model`, and is `model` where that is such a model and has a graph.
+    The weights of a last layer whose activation is undone are copied, because the layer has to be
+    another one.
 
     Args:
         model: Any Keras model with one input and one output: images, also without a channel axis
@@ -68,6 +69,9 @@ def as_classifier(
     one = outputs.shape[-1] == 1
     if probabilities and before is None:
         outputs = _log(outputs) - (_log(1 - outputs) if one else 0)
+    has_graph = getattr(model, "input_shape", None) == (None, *image_shape)
+    if has_graph and images is inputs and not (one or probabilities):
+        return model
     if one:
         outputs = keras.layers.ZeroPadding1D((1, 0))(outputs[..., None])[..., 0]
     return keras.Model(inputs, outputs, name=model.name)
@@ -110,7 +114,8 @@ def _fits(shape: tuple[int, ...], known: tuple[int | None, ...]) -> bool:
 
 def _called(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
     try:
-        outputs = model(images)
+        with checks.as_value_error():
+            outputs = model(images)
     except Exception as error:  # whatever a model of somebody else's raises
         raise ValueError(
             f"model cannot be called on images {tuple(images.shape)}: {_reason(error)}"

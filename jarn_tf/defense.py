@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
+from jarn_tf.labels import flat
 from jarn_tf.precision import (
     LossScaleOptimizer,
     at_least_float32,
@@ -211,8 +212,7 @@ class Defense(keras.Model):
             raise ValueError("Images need labels. Received none. Give fit(images, labels).")
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         images = checks.batched(images, labels, self.input_shape)
-        if labels.shape.rank == 2 and labels.shape[-1] == 1:
-            labels = tf.squeeze(labels, -1)  # as Keras's own sparse losses accept them
+        labels = flat(labels)
         classes = self.output_shape[-1]
         checks.static(images, labels, classes)
         if weights is not None:

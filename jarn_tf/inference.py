@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.precision import at_least_float32
 
@@ -21,7 +22,8 @@ def logits_of_all(
         batch_size: Images at a time; bounds the memory used.
     """
     batches = (tf.convert_to_tensor(images[part]) for part in slices(len(images), batch_size))
-    return np.concatenate([_call(classifier, batch).numpy() for batch in batches])
+    with checks.as_value_error():
+        return np.concatenate([_call(classifier, batch).numpy() for batch in batches])
 
 
 @tf.function(reduce_retracing=True)

@@ -28,7 +28,7 @@ def logits_and_jacobian(
         classifier: Keras model from float images [batch, height, width, channels] to logits
             [batch, classes].
         images: Float tensor [batch, height, width, channels] in [0, 1].
-        labels: Integer labels [batch], or one-hot rows [batch, classes].
+        labels: Integer labels [batch] or [batch, 1], or one-hot rows [batch, classes].
         of: What is differentiated. `"loss"`: `loss` (J, Eq. 6). `"softmax"`: the
             probability of the label's class (the authors' released code). `"logit"`: the logit of
             the label's class, whose gradient does not vanish where the classifier is sure.
@@ -63,7 +63,7 @@ def input_jacobian(
     Args:
         classifier: Keras model from images to logits.
         images: Float images [batch, height, width, channels] in [0, 1], tensor or array.
-        labels: Integer labels [batch] or one-hot rows [batch, classes].
+        labels: Integer labels [batch] or [batch, 1], or one-hot rows [batch, classes].
         of: `"loss"`, `"softmax"`, `"logit"` or `"margin"`.
 
     Returns:

@@ -12,9 +12,12 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from jarn_tf.labels import flat
+
 
 def one_hot(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Labels as one-hot rows [batch, classes]; rows are passed through, integers encoded."""
+    labels = flat(labels)
     if labels.shape.rank == 2:
         return tf.cast(labels, logits.dtype)
     return tf.one_hot(tf.cast(labels, tf.int32), logits.shape[-1], dtype=logits.dtype)

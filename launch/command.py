@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging as standard_logging
+import os
+import signal
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
 
+from jarn_tf.evaluation import PixelScaleWarning
 from jarn_tf.runs import settings
 from jarn_tf.runs.config import declarations
 
@@ -42,14 +46,19 @@ class Words(flags.EnumParser):
         return argument
 
 
-def import_modules(names: Sequence[str]) -> None:
-    """Imports modules by name, also from the working directory, for what they register with Keras.
+def define_import() -> None:
+    """The flag --import, for `import_modules`."""
+    flags.DEFINE_list("import", [], "Modules to import first, which register a model's classes.")
+
+
+def import_modules() -> None:
+    """Imports what --import names, also from the working directory.
 
     Raises:
         ValueError: A module that cannot be imported.
     """
     sys.path.insert(0, "")  # as `python -m` has it, a console command not
-    for name in names:
+    for name in flags.FLAGS["import"].value:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a module of the user's raises
@@ -68,6 +77,12 @@ def define_setting(name: str, help: str | None = None) -> None:
         flags.DEFINE(Parser(declared.kind.parse, declared.kind.takes), name, None, help)
 
 
+def given(names: Iterable[str]) -> dict[str, Any]:
+    """Name to value of those flags that are set."""
+    values = {name: flags.FLAGS[name].value for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def define_list(name: str, read: Callable[[str], Any], takes: str, help: str) -> None:
     """A flag of values separated by commas, unset unless given."""
 
@@ -81,10 +96,25 @@ def define_list(name: str, read: Callable[[str], Any], takes: str, help: str) ->
 
 
 def run(module: types.ModuleType) -> None:
-    """Runs a module's `main` for a console command, whose --help lists the module's flags."""
+    """Runs a module's `main`, started as a module or a console command; --help lists its flags."""
     for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(module.main)
+    with _quiet_once_nobody_reads():
+        app.run(module.main)
+
+
+@contextlib.contextmanager
+def _quiet_once_nobody_reads() -> Iterator[None]:
+    """Ends as a Unix tool does once standard output is closed, such as by `| head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 @contextlib.contextmanager
@@ -96,8 +126,11 @@ def one_line_errors() -> Iterator[None]:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on devices and files
     standard_logging.getLogger("tensorflow").addFilter(_is_no_note_on_retracing)
+    warnings.simplefilter("ignore", PixelScaleWarning)  # what is printed says it
     try:
         yield
+    except BrokenPipeError:  # for `run`
+        raise
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:

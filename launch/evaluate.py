@@ -21,9 +21,9 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("workdir", None, "Folder of a finished run.")
 flags.DEFINE_string("model", None, "A file of a Keras model instead.")
-flags.DEFINE_float("pixel_scale", 1.0, "With --model: largest pixel value that it expects.")
-flags.DEFINE_bool("probabilities", False, "With --model: whether it returns probabilities.")
-flags.DEFINE_list("import", [], "Modules to import first, which register classes of --model.")
+command.define_setting("pixel_scale", "With --model: largest pixel value that it expects.")
+command.define_setting("probabilities", "With --model: whether it returns probabilities.")
+command.define_import()
 command.define_setting("dataset", "With --model: what to evaluate it on.")
 flags.DEFINE_string("output", None, "With --model: folder of evaluation.json.")
 command.define_setting("data_dir")
@@ -54,20 +54,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
-        if FLAGS.workdir and (FLAGS.model or FLAGS.dataset or FLAGS.output):
-            raise ValueError("Name --workdir, or --model, --dataset and --output, not both.")
-        if FLAGS.workdir:
-            target = evaluating.finished_run(FLAGS.workdir)
-        elif FLAGS.model and FLAGS.dataset and FLAGS.output:
-            command.import_modules(FLAGS["import"].value)
-            target = evaluating.saved_model(
-                FLAGS.model, FLAGS.dataset, FLAGS.output, FLAGS.pixel_scale, FLAGS.probabilities
-            )
-        else:
-            raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
-        given = {name: FLAGS[name].value for name in ("image_size", "memory_share")}
-        given = {name: value for name, value in given.items() if value is not None}
-        target = dataclasses.replace(target, **given)
+        command.import_modules()
+        target = dataclasses.replace(_target(), **command.given(("image_size", "memory_share")))
         if not FLAGS.attacks:
             raise ValueError("Name at least one attack in --attacks. Received: none.")
         radii = FLAGS.epsilon or [target.epsilon]
@@ -93,10 +81,25 @@ def main(argv: list[str]) -> None:
         )
 
 
+def _target() -> evaluating.Target:
+    """What the flags name to evaluate."""
+    kind = command.given(("pixel_scale", "probabilities"))
+    if FLAGS.workdir and (FLAGS.model or FLAGS.dataset or FLAGS.output or kind):
+        raise ValueError(
+            "Name --workdir, or --model, --dataset and --output with what is said of the model, "
+            "not both."
+        )
+    if FLAGS.workdir:
+        return evaluating.finished_run(FLAGS.workdir)
+    if FLAGS.model and FLAGS.dataset and FLAGS.output:
+        return evaluating.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output, **kind)
+    raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
+
+
 def run() -> None:
-    """The console command `jarn-evaluate`."""
+    """`python -m launch.evaluate`, and the console command `jarn-evaluate`."""
     command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run()

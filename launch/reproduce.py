@@ -78,9 +78,9 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """The console command `jarn-reproduce`."""
+    """`python -m launch.reproduce`, and the console command `jarn-reproduce`."""
     command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run()

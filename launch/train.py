@@ -27,6 +27,7 @@ flags.DEFINE_string(
     None,
     "Folder of the run; an unfinished run in it is continued. Unset: runs/DATASET_DEFENSE_PRESET.",
 )
+command.define_import()
 flags.DEFINE_bool(
     "show", False, "Prints every setting with the source of its value, and trains nothing."
 )
@@ -37,9 +38,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
-        given = {name: FLAGS[name].value for name in declarations()}
-        given = {name: value for name, value in given.items() if value is not None}
-        resolved = resolve(**given)
+        resolved = resolve(**command.given(declarations()))
         config = resolved.config
         if FLAGS.show:
             print(resolved_table(resolved))
@@ -47,15 +46,16 @@ def main(argv: list[str]) -> None:
             print(f"Note: {note}")
         if FLAGS.show:
             return
+        command.import_modules()
         dataset = urllib.parse.quote(config.dataset.replace(":", "_", 1), safe="")
         default = pathlib.Path("runs") / f"{dataset}_{config.pair}_{config.preset}"
         training.train(config, FLAGS.workdir or default)
 
 
 def run() -> None:
-    """The console command `jarn-train`."""
+    """`python -m launch.train`, and the console command `jarn-train`."""
     command.run(sys.modules[__name__])
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run()

@@ -249,6 +249,39 @@ def test_models_that_are_another_kind_than_told(build, options, message):
     assert "\n" not in str(error.value)
 
 
+class Branching(Subclassed):
+    """Looks at its images in Python, which works eagerly alone."""
+
+    def build(self, input_shape):
+        self.hidden.build((None, int(np.prod(SHAPE))))
+        self.last.build((None, 8))
+
+    def call(self, images, training=False):
+        return super().call(images if keras.ops.mean(images) > 0.5 else 2 * images)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, *of: as_classifier(model),
+        lambda model, *of: attacks.pgd(model, *of, epsilon=0.1),
+        lambda model, *of: evaluation.robustness(model, *of, [evaluation.Attack("fgsm", 0.1)]),
+        lambda model, images, labels: evaluation.alignment_and_robustness(model, images),
+        lambda model, *of: compiled(JARN(model)).fit(*of, verbose=0),
+        lambda model, *of: compiled(Defense(model)).evaluate(*of, verbose=0),
+    ],
+)
+def test_a_model_that_branches_in_python_is_told_what_to_do(use):
+    with pytest.raises(ValueError, match="cannot be compiled.*keras.ops.where") as error:
+        use(called(Branching()), *toys.batch(4))
+    assert "\n" not in str(error.value)
+
+
+def compiled(model):
+    model.compile("adam")
+    return model
+
+
 def test_what_a_model_raises_is_one_line_that_says_why():
     class Broken(keras.Model):
         def call(self, images):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from jarn_tf import callbacks
 from jarn_tf.runs import training
 from jarn_tf.runs.presets import preset, resolve
 from jarn_tf.runs.workdir import Workdir
@@ -46,13 +47,56 @@ def test_jarn_goes_on_from_a_trained_classifier(trained, tmp_path, capsys, digit
     assert "is finished" in capsys.readouterr().out
 
 
-def test_jarn_begins_at_step_0_unless_told():
+def test_jarn_begins_at_step_0_and_pixels_end_at_1_unless_told():
     assert preset("mnist", "jarn").jarn_start_fraction > 0
     resolved = resolve("mnist", "jarn", init_from="a.keras")
     assert resolved.config.jarn_start_fraction == 0
     assert "init_from" in resolved.sources["jarn_start_fraction"]
     told = preset("mnist", "jarn", init_from="a.keras", jarn_start_fraction=0.5)
     assert told.jarn_start_fraction == 0.5
+    assert preset("mnist", "jarn", "paper").pixel_scale == 255
+    assert preset("mnist", "jarn", "paper", init_from="a.keras").pixel_scale == 1
+    assert preset("mnist", "jarn", "paper", init_from="a.keras", pixel_scale=2.0).pixel_scale == 2
+
+
+@pytest.fixture
+def of_another_kind(tmp_path):
+    """Pixels up to 255 of images of any size to probabilities."""
+    inputs = keras.Input((None, None, 1))
+    features = keras.layers.Conv2D(8, 5, strides=3, activation="relu")(inputs)
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    path = tmp_path / "other.keras"
+    keras.Model(inputs, keras.layers.Dense(10, "softmax")(features)).save(path)
+    return path
+
+
+def test_a_run_needs_the_file_of_another_kind_once(
+    of_another_kind, tmp_path, capsys, digits, monkeypatch
+):
+    """Interrupted and continued without it, the run ends with the weights of an unbroken one."""
+    told = {"pixel_scale": 255.0, "probabilities": True, "epochs": 2}
+    config = preset("digits", "standard", init_from=str(of_another_kind), **SMALL | told)
+    unbroken, broken = Workdir(tmp_path / "unbroken"), Workdir(tmp_path / "broken")
+    training.train(config, unbroken.path, [])
+    model = keras.models.load_model(of_another_kind)
+    predicted = model.predict(255 * digits.test.floats[:40], verbose=0).argmax(axis=1)
+    (clean,) = json.loads(unbroken.before.read_text())["attacks"]
+    assert clean["accuracy"] == np.mean(predicted == digits.test.labels[:40])
+
+    def interrupt(callback, epoch, logs=None):
+        if epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_begin", interrupt)
+        training.train(config, broken.path, [])
+    of_another_kind.unlink()
+    for run, said in ((unbroken, "is finished"), (broken, "Continuing")):
+        training.train(config, run.path, [])
+        assert said in capsys.readouterr().out
+    of_both = [keras.models.load_model(run.classifier).get_weights() for run in (unbroken, broken)]
+    for a, b in zip(*of_both):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_files_that_hold_no_such_classifier(trained, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import commands
@@ -217,6 +218,21 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_closed_pipe_ends_a_command_quietly():
+    program = """
+import os, sys
+from launch import train
+
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+sys.argv = ["train", "--show"]
+train.run()
+"""
+    done = commands.run("-c", program)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
 # In this process, as one more start costs seconds. `evaluate` defines the same flags, so not here.
 
 
@@ -283,7 +299,7 @@ def test_every_setting_is_a_flag_and_reaches_the_configuration(monkeypatch, tmp_
 
 def test_help_lists_every_setting():
     listed = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)}
-    assert listed == {*config_lib.declarations(), "workdir", "show"}
+    assert listed == {*config_lib.declarations(), "workdir", "import", "show"}
 
 
 def test_show_prints_values_with_sources_and_trains_nothing(monkeypatch, capsys):
@@ -341,6 +357,19 @@ def test_each_dataset_has_a_folder_of_its_own(monkeypatch):
     assert [folder.parent for folder in folders] == [pathlib.Path("runs")] * 5
     assert len(set(folders)) == 5
     assert folders[0].name == "npz_my_set.npz_jarn_recommended"
+
+
+def test_train_imports_modules_first(monkeypatch, tmp_path):
+    (tmp_path / "my_classes.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(train.training, "train", lambda *args: sys.modules["my_classes"])
+    with flagsaver.flagsaver():
+        flags.FLAGS(["train", "--import=my_classes"])
+        train.main(["train"])
+        flags.FLAGS(["train", "--import=absent_module"])
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["train"])
+    assert_one_line(stopped.value.code, "--import=absent_module")
 
 
 # Reproduction

@@ -17,6 +17,7 @@ from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.square import square
 from jarn_tf.batches import PART
 from jarn_tf.inference import logits_of_all
+from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
 
 #: Name of a version to its attacks with their settings, in order.
@@ -56,7 +57,7 @@ def autoattack(
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
-        labels: Integer labels [n] or one-hot rows; None with a dataset.
+        labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         version: `"standard"`, the only one.
         seed: Seed of every random choice.
@@ -101,7 +102,7 @@ def autoattack(
 
     def attack_part(images, labels, first):
         adversarial, labels = images.numpy(), labels.numpy()
-        labels = np.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+        labels = as_integers(labels)
         bar = tqdm.tqdm(
             total=len(labels) * len(members),
             desc=f"autoattack on images {first} to {first + len(labels) - 1}",

@@ -3,7 +3,8 @@
 Every attack takes
 
 * `images` and `labels` as arrays or tensors: images [n, height, width, channels], floating point in
-  [0, 1] or `uint8` in 0 to 255, which is divided by 255; labels [n], integers or one-hot rows; or
+  [0, 1] or `uint8` in 0 to 255, which is divided by 255; labels [n] or [n, 1], integers, or one-hot
+  rows; or
 * `images` alone, a finite `tf.data.Dataset` of batches `(images, labels)` of that kind. It is read
   once, and never held as a whole. Its own batch size does not matter.
 
@@ -30,6 +31,7 @@ import tqdm
 
 from jarn_tf import arguments, checks
 from jarn_tf.batches import slices
+from jarn_tf.labels import flat
 
 #: What attacks take for images.
 Images = np.ndarray | tf.Tensor | tf.data.Dataset
@@ -78,7 +80,9 @@ def in_batches(
             end = done + len(some)
             if number is None:  # in place where the system can, so that no second array is needed
                 found.resize((end, *some.shape[1:]), refcheck=False)
-            found[done:end] = attack(checks.floats(some), tf.convert_to_tensor(of_some), done)
+            of_some = flat(tf.convert_to_tensor(of_some))
+            with checks.as_value_error():
+                found[done:end] = attack(checks.floats(some), of_some, done)
             bar.update(end - done)
             done = end
     return found

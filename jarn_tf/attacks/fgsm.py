@@ -27,7 +27,7 @@ def fgsm(
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
-        labels: Integer labels [n] or one-hot rows; None with a dataset.
+        labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         loss: `"cross_entropy"` or `"margin"`.
         batch_size: Images attacked at once. Memory depends on it, results but by rounding.

@@ -42,7 +42,7 @@ def pgd(
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
-        labels: Integer labels [n] or one-hot rows; None with a dataset.
+        labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
         epsilon: L-infinity radius in pixel units of [0, 1].
         step_size: Step eta of Eq. 4; the paper gives none. Unless told 2.5 * epsilon / steps
             (Madry et al.), at most epsilon / 4 (the authors' released code: 2/255 at 8/255).

@@ -13,23 +13,27 @@ from jarn_tf.metrics import with_values
 _SHOWN = {
     "loss": "loss {:.3g}",
     "penalty": "penalty {:.3g}",
-    "accuracy": "accuracy {:.3f}",
+    "accuracy": "train {:.3f}",
     "val_accuracy": "val {:.3f}",
     "val_robust_accuracy": "attacked {:.3f}",
-    "adversarial_loss": "L_adv {:.3g}",
 }
 _GAME = ("discriminator_real_accuracy", "discriminator_adapted_accuracy")
 
 
 class EpochLine(keras.callbacks.Callback):
-    """Prints what an epoch reached; on a terminal a progress bar within it.
+    """Prints what an epoch reached and how long is left; on a terminal a progress bar within it.
 
-    `val` is of validation images, `attacked` of those under attack, `D` the share of real images
-    and of adapted Jacobians that JARN's discriminator tells. All the rest is in `history.csv`.
+    `train` is the accuracy on the training images as they are trained on, `val` that on validation
+    images, `attacked` that on those under attack, `D` the share of real images and of adapted
+    Jacobians that JARN's discriminator tells. All the rest is in `history.csv`.
+
+    What is left is said at the pace of this epoch. It is "over" that where JARN's phase, whose
+    steps take longer, comes later or began within this epoch.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
+        self._first = _step(self.model)
         steps, epochs = self.params.get("steps"), self.params.get("epochs")
         self._head = f"{epoch + 1}/{epochs}"
         self._bar = tqdm.tqdm(total=steps, desc=self._head, leave=False, disable=None)
@@ -44,4 +48,25 @@ class EpochLine(keras.callbacks.Callback):
         if all(name in logs for name in _GAME):
             shown.append("D {:.2f}/{:.2f}".format(*(logs[name] for name in _GAME)))
         seconds = time.perf_counter() - self._started
+        left = self.params.get("epochs") - epoch - 1
+        if left:
+            over = "over " if self._phase_comes(left) else ""
+            shown.append(f"{over}{_duration(left * seconds)} left")
         print(f"{self._head}, {seconds:.0f} s: {', '.join(shown)}", flush=True)
+
+    def _phase_comes(self, left: int) -> bool:
+        """Whether some of the steps to come are of JARN's phase and some of this epoch's not."""
+        now = _step(self.model)
+        last = now + left * (now - self._first)
+        return self._first < getattr(self.model, "start_step", 0) < last
+
+
+def _step(model: keras.Model) -> int:
+    return int(getattr(model, "step", 0))
+
+
+def _duration(seconds: float) -> str:
+    """Seconds below two minutes, hours from two hours on."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -6,13 +6,14 @@ import json
 import math
 import os
 import pathlib
+import warnings
 
 import keras
 import numpy as np
 
 from jarn_tf import arguments
 from jarn_tf.callbacks.classifier import classifier_of
-from jarn_tf.evaluation import Attack, robustness
+from jarn_tf.evaluation import Attack, PixelScaleWarning, robustness
 from jarn_tf.files import write_atomically, write_json
 
 
@@ -29,7 +30,7 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     Args:
         images: Float images [n, height, width, channels] in [0, 1], not trained on.
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         attack: The attack.
         every: Epochs between two evaluations.
         keep_best: `.keras` file for the best classifier; None keeps none.
@@ -64,9 +65,12 @@ class RobustAccuracy(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is None or (epoch + 1) % self.every:
             return
-        (row,) = robustness(
-            classifier_of(self.model), self.images, self.labels, [self.attack], progress=False
-        )
+        with warnings.catch_warnings():
+            # A classifier that has just begun to learn can be better at images times 255.
+            warnings.simplefilter("ignore", PixelScaleWarning)
+            (row,) = robustness(
+                classifier_of(self.model), self.images, self.labels, [self.attack], progress=False
+            )
         logs["val_robust_accuracy"] = row["accuracy"]
         if self.keep_best is not None and row["accuracy"] > self._best:
             self._keep(epoch, row["accuracy"])

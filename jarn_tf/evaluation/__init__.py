@@ -10,12 +10,14 @@ from jarn_tf.evaluation.figures import (
     verdict_figure,
 )
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
+from jarn_tf.evaluation.pixel_scale import PixelScaleWarning
 from jarn_tf.evaluation.report import (
     in_words,
     report,
     report_markdown,
     report_text,
     verdict_text,
+    warnings_of,
 )
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import (
@@ -30,6 +32,7 @@ __all__ = [
     "ATTACK_NAMES",
     "Attack",
     "Evidence",
+    "PixelScaleWarning",
     "Verdict",
     "alignment_and_robustness",
     "jacobian_board",
@@ -50,4 +53,5 @@ __all__ = [
     "transfer",
     "verdict_figure",
     "verdict_text",
+    "warnings_of",
 ]

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.attack import Attack
 from jarn_tf.evaluation.masking import Verdict
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import saliency
-from jarn_tf.inference import logits_of_all
+from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts
 
 
@@ -30,15 +31,14 @@ def report(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         list_of_attacks: The attacks; clean accuracy comes first by itself.
         parts, save_to: As in `robustness`.
 
     Returns:
         `examples`: n. `attacks`: the rows of `robustness`. `collapsed_to_class`: the class that
         every image is taken for, although there are several; else None. `saliency`: see there.
-        `accuracy_on_255`: only where the same images times 255 give a much better accuracy (0 to
-        1): the model expects pixels up to 255.
+        `accuracy_on_255`: see there; only where it is much better.
     """
     rows = robustness(
         classifier,
@@ -48,19 +48,15 @@ def report(
         parts=parts,
         save_to=save_to,
     )
-    several = len(np.unique(labels)) > 1
+    several = len(np.unique(as_integers(labels))) > 1
     found = {
         "examples": len(labels),
         "attacks": rows,
         "collapsed_to_class": only_class(classifier, images) if several else None,
         "saliency": saliency(classifier, images, labels),
     }
-    (clean,) = (row["accuracy"] for row in rows if row["name"] == "clean")
-    predicted = logits_of_all(classifier, 255 * images).argmax(axis=1)
-    scaled = float(np.mean(predicted == labels))
-    if scaled > clean + 0.2:
-        found["accuracy_on_255"] = scaled
-    return found
+    scaled = pixel_scale.accuracy_on_255(classifier, images, labels)
+    return found if scaled is None else found | {"accuracy_on_255": scaled}
 
 
 def in_words(found: dict) -> str:
@@ -89,7 +85,7 @@ def report_text(found: dict) -> str:
             lines.append(f"  Note: {row['instead']}.")
     lines += ["", "Saliency"]
     lines += [f"{name:<44}{value}" for name, value in _saliency_lines(found["saliency"])]
-    return "\n".join([*lines, *_warnings(found)])
+    return "\n".join([*lines, *warnings_of(found)])
 
 
 def report_markdown(found: dict) -> str:
@@ -98,7 +94,7 @@ def report_markdown(found: dict) -> str:
     for row in found["attacks"]:
         lines.append(f"| {' | '.join((row['name'], *_cells(row)))} |")
     notes = [f"{row['name']}: {row['instead']}." for row in found["attacks"] if "instead" in row]
-    lines += [line for note in (*notes, *_warnings(found)) for line in ("", note)]
+    lines += [line for note in (*notes, *warnings_of(found)) for line in ("", note)]
     verdict = found.get("verdict")
     if verdict:
         lines += [
@@ -132,7 +128,8 @@ def _cells(row: dict) -> tuple[str, str, str]:
     return epsilon, str(row["restarts"] or "-"), f"{row['accuracy']:.2%}"
 
 
-def _warnings(found: dict) -> list[str]:
+def warnings_of(found: dict) -> list[str]:
+    """What is wrong with the classifier of a `report`, a line each; empty where nothing is."""
     lines = []
     if found["collapsed_to_class"] is not None:
         lines.append(
@@ -140,11 +137,7 @@ def _warnings(found: dict) -> list[str]:
             f"{found['collapsed_to_class']}."
         )
     if "accuracy_on_255" in found:
-        lines.append(
-            f"Warning: {found['accuracy_on_255']:.2%} of the images are right once they are "
-            "multiplied by 255: the model expects pixels up to 255. Give --pixel_scale=255, or "
-            "jarn_tf.as_classifier(model, pixel_scale=255)."
-        )
+        lines.append(f"Warning: {pixel_scale.hint(found['accuracy_on_255'])}")
     return lines
 
 

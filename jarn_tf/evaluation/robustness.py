@@ -13,9 +13,11 @@ import tqdm
 
 from jarn_tf import checks
 from jarn_tf.batches import slices
+from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.attack import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.inference import logits_of_all
+from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts
 
 
@@ -34,7 +36,7 @@ def robustness(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`.
-        labels: Integer labels [n] or one-hot rows.
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         list_of_attacks: The attacks, in order. Random numbers are drawn for parts of 500 images.
         batch_size: Images attacked at once, at most 500. Memory depends on it; the accuracies do
             not, but by rounding.
@@ -52,9 +54,13 @@ def robustness(
 
     Raises:
         ValueError: Bad images, labels or logits.
+
+    Warns:
+        PixelScaleWarning: The classifier seems to expect pixels up to 255.
     """
     checks.batches(classifier, images, labels, batch_size)
-    labels = np.argmax(labels, axis=-1) if np.ndim(labels) == 2 else labels
+    pixel_scale.warn(classifier, images, labels)
+    labels = as_integers(labels)
     parts = parts or Parts(None, {})
     rows: list[dict] = []
     worst: dict[float, _WorstCase] = {}

@@ -22,7 +22,7 @@ def saliency(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         batch_size: Images at a time; bounds the memory used.
 
     Returns:
@@ -74,7 +74,8 @@ def alignment_and_robustness(
     """
     checks.classifier(classifier)
     images = tf.convert_to_tensor(images, tf.float32)
-    logits, jacobians = (tensor.numpy() for tensor in _logits_and_jacobians(classifier, images))
+    with checks.as_value_error():
+        logits, jacobians = (tensor.numpy() for tensor in _logits_and_jacobians(classifier, images))
     rows = np.arange(len(logits))
     order = np.argsort(-logits, axis=1, kind="stable")
     top, second = order[:, 0], order[:, 1]
@@ -105,7 +106,7 @@ def jacobian_image_correlation(
     Args:
         classifier: Keras model from images in [0, 1] to logits.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         of: What J is the gradient of, as in `input_jacobian`.
         batch_size: Images at a time.
 

@@ -29,7 +29,7 @@ def loss_surface(
     Args:
         classifier: Keras model from images in [0, 1] to logits; run in inference mode.
         images: Float images [n, height, width, channels] in [0, 1].
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         epsilon: Largest distance along each axis, in pixel units of [0, 1].
         points: Points an axis.
         seed: Seed of the random directions.

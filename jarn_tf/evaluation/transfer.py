@@ -12,6 +12,7 @@ from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.evaluation.attack import Attack
 from jarn_tf.inference import logits_of_all
+from jarn_tf.labels import as_integers
 
 
 def transfer(
@@ -29,7 +30,7 @@ def transfer(
         classifiers: Name to Keras model from images in [0, 1] to logits; run in inference mode.
         substitute: The classifier that is attacked.
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`.
-        labels: Integer labels [n].
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         list_of_attacks: The attacks; of PGD the point of highest loss counts, also where the
             substitute was misled before. Random numbers are drawn for parts of 500 images.
         batch_size: Images attacked at once, at most 500. Memory depends on it; the accuracies do
@@ -64,7 +65,7 @@ def transfer(
             adversarial = attack(substitute, images[rows], labels[rows], batch_size=batch_size)
             for name, model in classifiers.items():
                 predicted = np.argmax(logits_of_all(model, adversarial, batch_size), axis=-1)
-                right[name][attack.name] += int((predicted == labels[rows]).sum())
+                right[name][attack.name] += int((predicted == as_integers(labels[rows])).sum())
             bar.update(len(adversarial))
         bar.close()
     return {

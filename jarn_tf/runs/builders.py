@@ -11,7 +11,7 @@ from jarn_tf import attacks, baselines, networks
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jarn import JARN
 from jarn_tf.runs.config import Config
-from jarn_tf.runs.saved import load_classifier, refuse_other_shape
+from jarn_tf.runs.saved import classifier_of, load_classifier
 from jarn_tf.runs.settings import Optimizer
 
 
@@ -62,8 +62,14 @@ def build_model(
     if config.init_from is None:
         classifier = _classifier(config, image_shape, classes)
     else:
-        classifier = load_classifier(config.init_from)
-        refuse_other_shape(classifier, config.dataset, image_shape, classes)
+        classifier = classifier_of(
+            load_classifier(config.init_from),
+            config.dataset,
+            image_shape,
+            classes,
+            config.pixel_scale,
+            config.probabilities,
+        )
     classifier_optimizer = _optimizer(config.classifier_optimizer, _rate(config, total_steps))
     common = {"perturb": _perturbation(config, total_steps), "seed": config.seed}
     if config.regularizer != "jarn":

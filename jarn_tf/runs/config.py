@@ -101,8 +101,8 @@ class Config:
     )
     init_from: str | None = setting(
         settings.TEXT,
-        "A trained classifier, FILE.keras, to go on with in place of a new network; JARN's phase "
-        "then begins at step 0 unless jarn_start_fraction says otherwise.",
+        "A trained classifier, FILE.keras, to go on with in place of a new network. Unless they "
+        "are given, pixel_scale is then 1 and jarn_start_fraction 0.",
         None,
     )
     activation: str = setting(
@@ -110,8 +110,14 @@ class Config:
     )
     pixel_scale: float = setting(
         settings.POSITIVE,
-        "Factor on the pixels inside mnist_cnn.",
-        only={"network": ("mnist_cnn",)},
+        "Largest pixel value that the classifier expects: images in [0, 1] are multiplied by it.",
+        only={"network": ("mnist_cnn",), "init_from": ()},
+    )
+    probabilities: bool = setting(
+        settings.TRUTH,
+        "Whether the classifier returns probabilities.",
+        False,
+        {"init_from": ()},
     )
     normalization: str = setting(
         settings.choice(*arguments.NORMALIZATIONS),
@@ -315,7 +321,10 @@ class Config:
     def uses(self, name: str) -> bool:
         """Whether a setting has an effect on this run."""
         only = declarations()[name].only
-        return not only or any(getattr(self, other) in values for other, values in only.items())
+        return not only or any(
+            getattr(self, other) in values if values else getattr(self, other) is not None
+            for other, values in only.items()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting under one name each, nested ones joined by a dot; JSON values."""

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 import keras
 
-from jarn_tf import arguments, checks, data, evaluation
-from jarn_tf.classifiers import as_classifier
+from jarn_tf import arguments, data, evaluation
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import Parts, digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.presets import preset
-from jarn_tf.runs.saved import load_classifier, refuse_other_shape
+from jarn_tf.runs.saved import classifier_of, load_classifier
 from jarn_tf.runs.workdir import Workdir, refuse_unwritable, versions
 
 #: Images that the masking verdict is judged from.
@@ -51,11 +50,14 @@ class Target:
 
     def classifier(self, dataset: data.Dataset) -> keras.Model:
         """The model as a classifier of the dataset's images. ValueError if it does not fit them."""
-        known = checks.input_shape(self.model) or ()
-        told = None if len(known) == 4 and None not in known[1:] else dataset.image_shape
-        classifier = as_classifier(self.model, self.pixel_scale, self.probabilities, told)
-        refuse_other_shape(classifier, self.dataset, dataset.image_shape, dataset.classes)
-        return classifier
+        return classifier_of(
+            self.model,
+            self.dataset,
+            dataset.image_shape,
+            dataset.classes,
+            self.pixel_scale,
+            self.probabilities,
+        )
 
 
 def finished_run(workdir: str | os.PathLike) -> Target:

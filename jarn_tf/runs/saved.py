@@ -9,6 +9,7 @@ import re
 import keras
 
 from jarn_tf import checks
+from jarn_tf.classifiers import as_classifier
 from jarn_tf.defense import Defense
 
 
@@ -19,12 +20,32 @@ def load_classifier(path: str | os.PathLike) -> keras.Model:
     except Exception as error:  # Keras raises many kinds for a file that is no model
         own = re.search("Could not locate class '(.*?)'", str(error))
         said = (
-            f"it needs the class {own[1]}. Import what defines it; launch.evaluate has --import."
+            f"it needs the class {own[1]}. Import what defines it; the commands have --import."
             if own
             else error
         )
         raise ValueError(f"{path} cannot be loaded as a Keras model: {said}") from None
     return model.classifier if isinstance(model, Defense) else model
+
+
+def classifier_of(
+    model: keras.Model,
+    dataset: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    pixel_scale: float = 1.0,
+    probabilities: bool = False,
+) -> keras.Model:
+    """A model as a classifier of a dataset's images; the rest as in `as_classifier`.
+
+    Raises:
+        ValueError: It does not fit them, or `as_classifier` refuses it.
+    """
+    known = checks.input_shape(model) or ()
+    told = None if len(known) == 4 and None not in known[1:] else image_shape
+    classifier = as_classifier(model, pixel_scale, probabilities, told)
+    refuse_other_shape(classifier, dataset, image_shape, classes)
+    return classifier
 
 
 def refuse_other_shape(

@@ -63,8 +63,8 @@ class Setting:
     Attributes:
         kind: Its values.
         help: What it is.
-        only: Names of other settings to their values; it has an effect with any of these alone, or
-            with every one if none are named.
+        only: Names of other settings to their values, none for any that is set; it has an effect
+            with any of these alone, or with every one if no setting is named.
         optional: Whether it may be None, for what `help` says.
     """
 
@@ -76,7 +76,9 @@ class Setting:
     @property
     def needs(self) -> str:
         """In words what `only` asks for; empty where it asks for nothing."""
-        return " or ".join(f"{other} {' or '.join(values)}" for other, values in self.only.items())
+        return " or ".join(
+            f"{other} {' or '.join(values)}".rstrip() for other, values in self.only.items()
+        )
 
     def check(self, name: str, value: Any) -> None:
         """Raises ValueError unless the setting of this name may have the value."""

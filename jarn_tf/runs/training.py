@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -74,12 +75,11 @@ def train(
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
-        model = build_model(config, dataset.image_shape, dataset.classes, steps)
+        model = build_model(_begun(config, run), dataset.image_shape, dataset.classes, steps)
 
     # Of several workers all have to take part in saving, but one owns the folder.
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
-    mine.write_config(config, steps, digest)
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
     backup = callbacks.Backup(run.checkpoints, model, config.checkpoint_seconds, watching)
     begun = backup.initial_epoch or backup.steps_done
@@ -94,17 +94,29 @@ def train(
     else:
         print(_heading(config, dataset, run.path, steps // config.epochs))
         if config.init_from and chief and not begun:
-            _measure_before(model, config, dataset, run, list_of_attacks)
+            _keep_before(model, config, dataset, run, list_of_attacks)
         if begun:
-            steps = f" and {backup.steps_done} steps" if backup.steps_done else ""
-            done = f"{backup.initial_epoch} of {config.epochs} epochs{steps}"
+            more = f" and {backup.steps_done} steps" if backup.steps_done else ""
+            done = f"{backup.initial_epoch} of {config.epochs} epochs{more}"
             print(f"Continuing {run.path} after {done}.")
+        mine.write_config(config, steps, digest)
         summaries.forget_after(mine, int(model.step))
         summaries.write_settings(config, mine.path)
         _fit(model, config, dataset, backup, [*watching, *_writing(config, dataset, mine)])
     if not chief:
         return None
     return _finish(model, config, dataset, run, list_of_attacks)
+
+
+def _begun(config: Config, run: Workdir) -> Config:
+    """What to build the model of: with a checkpoint, that does not need the file of `init_from`.
+
+    Without one the file is read again, as the other networks are drawn after it.
+    """
+    if config.init_from is None or not any(run.checkpoints.glob("ckpt-*.index")):
+        return config
+    copy = str(run.classifier_before)
+    return dataclasses.replace(config, init_from=copy, pixel_scale=1.0, probabilities=False)
 
 
 def _fit(
@@ -149,17 +161,22 @@ def _writing(config: Config, dataset: data.Dataset, run: Workdir) -> list[keras.
     ]
 
 
-def _measure_before(
+def _keep_before(
     model: Defense,
     config: Config,
     dataset: data.Dataset,
     run: Workdir,
     list_of_attacks: Sequence[Attack],
 ) -> None:
-    """Attacks the classifier that is to be trained on."""
+    """Attacks the classifier that is to be trained on, and keeps it and what was found.
+
+    Before anything is written it turns out here whether the classifier returns probabilities.
+    """
     found = measured(model.classifier, config.dataset, dataset.test, list_of_attacks)
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.classifier_before, model.classifier.save)
     write_json(run.before, found)
-    print(f"Before: {evaluation.in_words(found)}")
+    print("\n".join([f"Before: {evaluation.in_words(found)}", *evaluation.warnings_of(found)]))
 
 
 def _heading(

@@ -58,6 +58,11 @@ class Workdir:
         return self.path / "best_robust_classifier.keras"
 
     @property
+    def classifier_before(self) -> pathlib.Path:
+        """With `init_from`: the classifier before it was trained on, so that its file may go."""
+        return self.path / "before.keras"
+
+    @property
     def before(self) -> pathlib.Path:
         """With `init_from`: the evaluation of the classifier before it was trained on."""
         return self.path / "before.json"

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 from jarn_tf import arguments, checks
+from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.masking.evidence import JUDGES, UNDECIDED, Evidence, most_serious
 from jarn_tf.evaluation.masking.measurements import measure
+from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts
 
 
@@ -65,7 +67,7 @@ def masking_verdict(
         classifier: Keras model from images in [0, 1] to logits; called with `training=False`.
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`. 200 to 500
             are enough; with a few the verdict is `"undecided"`.
-        labels: Integer labels [n] or one-hot rows.
+        labels: Integer labels [n] or [n, 1], or one-hot rows.
         epsilon: L-infinity radius that robustness is claimed for, in pixel units, above 0.
         seed: Seed of everything random.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
@@ -76,14 +78,18 @@ def masking_verdict(
 
     Raises:
         ValueError: Bad images, labels, logits or epsilon.
+
+    Warns:
+        PixelScaleWarning: The classifier seems to expect pixels up to 255.
     """
     arguments.radius(epsilon)
     arguments.positive("epsilon", epsilon)
     arguments.whole("seed", seed, least=0)
     images, labels = np.asarray(images), np.asarray(labels)
     checks.batches(classifier, images, labels, batch_size=500)
+    pixel_scale.warn(classifier, images, labels)
     images = checks.floats(images).numpy()
-    labels = np.argmax(labels, axis=-1) if labels.ndim == 2 else labels
+    labels = as_integers(labels)
     found = measure(classifier, images, labels, epsilon, seed, progress, parts or Parts(None, {}))
     evidence = tuple(judge(found) for judge in JUDGES)
     enough, *tests = (piece.label for piece in evidence)

@@ -81,7 +81,8 @@ def resolve(
         preset: `"paper"`: what the paper's text says. `"authors"`: what their released code does
             beyond it. `"recommended"`: what measures best.
         **changes: Settings of `Config` to have otherwise. `epsilon` alone changes
-            `training_epsilon` too, and `init_from` alone `jarn_start_fraction`, to 0.
+            `training_epsilon` too, and `init_from` alone `jarn_start_fraction`, to 0, and
+            `pixel_scale`, to 1.
 
     Raises:
         ValueError: An unknown name or a value out of range.
@@ -94,7 +95,10 @@ def resolve(
     if "epsilon" in given:
         given = {"training_epsilon": given["epsilon"]} | given
     if changes.get("init_from") is not None:
-        given = {"jarn_start_fraction": (0.0, "--init_from: JARN from step 0")} | given
+        given = {
+            "jarn_start_fraction": (0.0, "--init_from: JARN from step 0"),
+            "pixel_scale": (1.0, "--init_from: pixels in [0, 1]"),
+        } | given
     pair = {
         part: given.get(part, (value, f"defense {defense}"))
         for part, value in zip(("perturbation", "regularizer"), PAIRS[defense])
