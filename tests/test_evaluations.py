@@ -8,16 +8,21 @@ from jarn_tf.evaluation import Attack
 from jarn_tf.runs import evaluations
 
 FGSM, PGD = Attack("fgsm", 0.1), Attack("pgd5", 0.1)
+SALIENCY = {
+    "alignment": 0.1, "linearised_robustness": None, "zero_gradients": 0.0,
+    "zero_gradient_entries": 0.0, "jacobian_image_correlation": {"loss": 0.0, "logit": 0.0},
+}  # fmt: skip
 
 
 def evaluation(*attacks, examples=10, model="a", dataset="digits", accuracy=0.5, verdict=None):
     rows = [Attack("clean", 0.0), *attacks]
     rows = [attack.row() | {"accuracy": accuracy, "seconds": 1.0} for attack in rows]
     found = {
-        "dataset": dataset, "examples": examples, "attacks": rows, "saliency": {},
+        "dataset": dataset, "examples": examples, "attacks": rows, "saliency": SALIENCY,
         "collapsed_to_class": None, "model": model,
     }  # fmt: skip
-    return found | ({"verdict": {"epsilon": verdict}} if verdict else {})
+    judged = {"epsilon": verdict, "examples": examples, "label": "masked", "evidence": []}
+    return found | ({"verdict": judged} if verdict else {})
 
 
 def test_the_newest_stands_on_top_and_the_others_below(tmp_path):
@@ -99,7 +104,9 @@ def test_no_file_holds_nothing(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("damage", [3, {}, {"attacks": [1]}, {"verdict": "masked"}])
+@pytest.mark.parametrize(
+    "damage", [3, {}, {"attacks": [1]}, {"attacks": [{"name": "fgsm"}]}, {"verdict": "masked"}]
+)
 def test_damage_to_one_leaves_the_others(tmp_path, damage):
     for found in (evaluation(FGSM), evaluation(PGD)):
         evaluations.add(tmp_path, found)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -15,8 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 import jarn_tf
-from jarn_tf.files import write_json
+from jarn_tf.files import read_json, write_json
 from jarn_tf.runs.config import NO_EFFECT, Config, defaults
+
+#: Folders that training and evaluating make in the folder of a run.
+_WRITTEN_INTO = (
+    "adversarial", "checkpoints", "figures", "test", "train", "validation",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Workdir:
             ValueError: There is no `config.json`, or it cannot be read.
         """
         try:
-            there = defaults() | dict(json.loads(self.config.read_text())["config"])
+            there = defaults() | dict(read_json(self.config)["config"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.path} holds no readable run ({error}). Name the --workdir of a run."
@@ -95,9 +100,10 @@ class Workdir:
     def steps(self) -> int:
         """Steps of the whole run; 0 where `config.json` does not say."""
         try:
-            return int(json.loads(self.config.read_text())["steps"])
+            steps = read_json(self.config)["steps"]
         except (OSError, KeyError, TypeError, ValueError):
             return 0
+        return steps if isinstance(steps, int) and 0 <= steps < 2**63 else 0  # as TensorBoard's
 
     def write_config(self, config: Config, steps: int) -> None:
         """Makes the folder and says in it what it is of, unless that is said."""
@@ -129,9 +135,20 @@ class Workdir:
             )
 
     def restore_newest(self, checkpoint: tf.train.Checkpoint) -> int:
-        """Restores the newest checkpoint that can be read; returns the epochs behind it."""
+        """Restores the newest checkpoint that can be read; returns the epochs behind it.
+
+        Raises:
+            ValueError: The list of checkpoints names others than the folder's own.
+        """
         state = tf.train.get_checkpoint_state(str(self.checkpoints))
-        for path in reversed(state.all_model_checkpoint_paths if state else []):
+        paths = list(state.all_model_checkpoint_paths) if state else []
+        for path in paths:  # wherever they are, a `CheckpointManager` would delete the older ones
+            if not re.fullmatch(re.escape(str(self.checkpoints)) + r"/ckpt-\d+", path):
+                raise ValueError(
+                    f"{self.checkpoints / 'checkpoint'} names {path}, which is none of its folder. "
+                    "Name another --workdir."
+                )
+        for path in reversed(paths):
             try:
                 checkpoint.restore(path).assert_existing_objects_matched()
             # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
@@ -148,7 +165,14 @@ def refuse_unwritable(folder: pathlib.Path) -> None:
 
     Raises:
         PermissionError: It cannot.
+        ValueError: A folder in it is a link, so that files outside would be written and deleted.
     """
+    for name in _WRITTEN_INTO:
+        if (folder / name).is_symlink():
+            raise ValueError(
+                f"{folder / name} is a link, and what is written there would not stay in {folder}. "
+                "Put a folder in its place, or name another folder."
+            )
     existing = folder
     while not existing.exists():
         existing = existing.parent
