@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging as standard_logging
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -99,7 +100,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {' '.join(str(error).split())}")
+        line = textwrap.shorten(str(error), 4000)  # files and folders may have any content and name
+        sys.exit(f"Error: {''.join(filter(str.isprintable, line))}")
     except KeyboardInterrupt:
         print("Interrupted. The same command again continues.", file=sys.stderr)
         sys.exit(130)
