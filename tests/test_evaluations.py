@@ -3,22 +3,19 @@
 import json
 
 import pytest
+import toys
 
 from jarn_tf.evaluation import Attack
 from jarn_tf.runs import evaluations
 
 FGSM, PGD = Attack("fgsm", 0.1), Attack("pgd5", 0.1)
-SALIENCY = {
-    "alignment": 0.1, "linearised_robustness": None, "zero_gradients": 0.0,
-    "zero_gradient_entries": 0.0, "jacobian_image_correlation": {"loss": 0.0, "logit": 0.0},
-}  # fmt: skip
 
 
 def evaluation(*attacks, examples=10, model="a", dataset="digits", accuracy=0.5, verdict=None):
     rows = [Attack("clean", 0.0), *attacks]
     rows = [attack.row() | {"accuracy": accuracy, "seconds": 1.0} for attack in rows]
     found = {
-        "dataset": dataset, "examples": examples, "attacks": rows, "saliency": SALIENCY,
+        "dataset": dataset, "examples": examples, "attacks": rows, "saliency": toys.SALIENCY,
         "collapsed_to_class": None, "model": model,
     }  # fmt: skip
     judged = {"epsilon": verdict, "examples": examples, "label": "masked", "evidence": []}
