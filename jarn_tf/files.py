@@ -1,18 +1,23 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+"""Files: written so that a crash leaves the old one or the new one, read within bounds."""
 
 from __future__ import annotations
 
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any
+
+#: The largest of the project's own are below 1 MiB; parsed, JSON takes up to 25 times its size.
+_MOST_JSON = 2**24
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, of the same suffix, then renames it."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary.unlink(missing_ok=True)  # a link there would be followed
     write(temporary)
     os.replace(temporary, path)
 
@@ -21,3 +26,31 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     """Writes indented JSON atomically."""
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads JSON of at most 16 MiB.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no file (a pipe would never end), too large, or no JSON.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if path.stat().st_size > _MOST_JSON:
+        raise ValueError(f"{path} has more than {_MOST_JSON >> 20} MiB")
+    try:
+        return json.loads(path.read_text())
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
+
+
+def unpacked_size(path: str | os.PathLike) -> int:
+    """Bytes that a zip archive says its members have; reading them ends there.
+
+    Raises:
+        zipfile.BadZipFile: It is none.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import shutil
-import zipfile
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from jarn_tf import checks
 from jarn_tf.batches import slices
-from jarn_tf.files import write_atomically, write_json
+from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
 
 
 class Parts:
@@ -33,12 +33,14 @@ class Parts:
     def __init__(self, folder: str | os.PathLike | None, identity: dict[str, Any]):
         self.folder = None if folder is None else pathlib.Path(folder)
         self.identity = json.loads(json.dumps(identity))
+        if self.folder is not None and self.folder.is_symlink():  # `discard` empties the folder
+            raise ValueError(f"{self.folder} is a link. Name a folder.")
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file. Name a folder.")
         if self.folder is None or not any(self.folder.glob("*.npz")):
             return
         try:
-            there = dict(json.loads((self.folder / "identity.json").read_text()))
+            there = dict(read_json(self.folder / "identity.json"))
         except (OSError, TypeError, ValueError):
             there = {}
         changed = [
@@ -59,13 +61,12 @@ class Parts:
         if self.folder is None:
             return compute(*arguments)
         path = self.folder / f"{name}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as found:
-                return dict(found)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            print(f"{path} cannot be read ({error}); computing it again.")
+        if path.exists():
+            try:
+                return _read(path)
+            except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damage
+                reason = textwrap.shorten(str(error), 200)
+                print(f"{path} cannot be read ({reason}); computing it again.")
         arrays = compute(*arguments)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not any(self.folder.glob("*.npz")):
@@ -80,6 +81,15 @@ class Parts:
         for part in self.folder.rglob("*.npz"):  # first: without parts the rest binds nobody
             part.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError("it is no file")
+    if unpacked_size(path) > path.stat().st_size:  # parts are written uncompressed
+        raise ValueError("it unpacks to more than it has")
+    with np.load(path, allow_pickle=False) as found:
+        return dict(found)
 
 
 def _short(value: Any) -> str:

@@ -8,6 +8,7 @@ import logging as standard_logging
 import os
 import signal
 import sys
+import textwrap
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -132,7 +133,8 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # for `run`
         raise
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {' '.join(str(error).split())}")
+        line = textwrap.shorten(str(error), 4000)  # files and folders may have any content and name
+        sys.exit(f"Error: {''.join(filter(str.isprintable, line))}")
     except KeyboardInterrupt:
         print("Interrupted. The same command again continues.", file=sys.stderr)
         sys.exit(130)

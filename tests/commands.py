@@ -1,5 +1,7 @@
 """The commands, started as a user starts them."""
 
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -20,3 +22,38 @@ def launch(module, *arguments):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def in_one_process(module, calls, **environment):
+    """Name of a call to what it printed and what it stopped with; one start for all of them."""
+    program = """
+import contextlib, importlib, io, json, sys
+from absl import flags
+from absl.testing import flagsaver
+from jarn_tf.runs import training
+
+training.train = lambda *args: sys.exit("trained")
+module = importlib.import_module(f"launch.{sys.argv[1]}")
+found = {}
+for name, arguments in json.loads(sys.argv[2]).items():
+    printed, stopped = io.StringIO(), ""
+    try:
+        with flagsaver.flagsaver(), contextlib.redirect_stdout(printed):
+            flags.FLAGS([sys.argv[1], *arguments])
+            module.main([sys.argv[1]])
+    except (SystemExit, flags.Error) as error:
+        stopped = str(error)
+    except Exception as error:
+        stopped = f"Traceback: {error!r}"
+    found[name] = printed.getvalue(), stopped
+print("FOUND", json.dumps(found))
+"""
+    done = run("-c", program, module, json.dumps(calls), env=os.environ | environment, check=True)
+    return json.loads(done.stdout.rpartition("FOUND ")[2])
+
+
+def assert_one_line(message, *parts):
+    assert "Traceback" not in message and message != "trained"
+    assert "\n" not in message.strip()
+    for part in parts:
+        assert part in message

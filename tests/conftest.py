@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import toys
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -29,6 +30,7 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 gc.disable()  # traces are millions of objects: they are looked through once a file, see below
 
 from jarn_tf import data  # noqa: E402
+from jarn_tf.evaluation import Attack  # noqa: E402
 from jarn_tf.reproduction import models  # noqa: E402
 from jarn_tf.runs import training  # noqa: E402
 from jarn_tf.runs.config import declarations  # noqa: E402
@@ -139,14 +141,14 @@ def played(monkeypatch):
     def train(run, workdir, list_of_attacks):
         rng = np.random.default_rng(zlib.crc32(repr(run).encode()))
         rows = [attack.row() for attack in list_of_attacks]
-        rows += [{"name": "clean"}, {"name": "worst_case"}]
+        rows += [Attack("clean", 0.0).row() | {"name": name} for name in ("clean", "worst_case")]
         for row in rows:
             row |= {"accuracy": rng.random(), "seconds": 1.0}
         found[run] = {row["name"]: row["accuracy"] for row in rows}
         workdir.mkdir(parents=True)
         (workdir / "config.json").write_text(json.dumps({"config": run.as_dict()}))
         evaluated = {
-            "examples": 32, "attacks": rows, "collapsed_to_class": None, "saliency": {},
+            "examples": 32, "attacks": rows, "collapsed_to_class": None, "saliency": toys.SALIENCY,
         }  # fmt: skip
         (workdir / "evaluation.json").write_text(json.dumps(evaluated))
         (workdir / "history.csv").write_text(

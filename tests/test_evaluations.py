@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import toys
 
 from jarn_tf.evaluation import Attack
 from jarn_tf.runs import evaluations
@@ -16,11 +17,12 @@ def evaluation(
     rows = [Attack("clean", 0.0), *attacks]
     rows = [attack.row() | {"accuracy": accuracy, "seconds": 1.0} for attack in rows]
     found = {
-        "dataset": dataset, "examples": examples, "attacks": rows, "saliency": {},
+        "dataset": dataset, "examples": examples, "attacks": rows, "saliency": toys.SALIENCY,
         "collapsed_to_class": None, "model": model,
     }  # fmt: skip
     found |= {} if data is None else {"data": data}
-    return found | ({"verdict": {"epsilon": verdict}} if verdict else {})
+    judged = {"epsilon": verdict, "examples": examples, "label": "masked", "evidence": []}
+    return found | ({"verdict": judged} if verdict else {})
 
 
 def test_the_newest_stands_on_top_and_the_others_below(tmp_path):
@@ -113,7 +115,9 @@ def test_no_file_holds_nothing(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("damage", [3, {}, {"attacks": [1]}, {"verdict": "masked"}])
+@pytest.mark.parametrize(
+    "damage", [3, {}, {"attacks": [1]}, {"attacks": [{"name": "fgsm"}]}, {"verdict": "masked"}]
+)
 def test_damage_to_one_leaves_the_others(tmp_path, damage):
     for found in (evaluation(FGSM), evaluation(PGD)):
         evaluations.add(tmp_path, found)

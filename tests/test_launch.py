@@ -1,7 +1,6 @@
 """The commands, as a user calls them."""
 
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -17,44 +16,6 @@ from events import written
 from jarn_tf.runs import config as config_lib
 from jarn_tf.runs.settings import Optimizer
 from launch import command, train
-
-
-def in_one_process(module, calls, **environment):
-    """Name of a call to what it printed and what it stopped with; one start for all of them."""
-    program = """
-import contextlib, importlib, io, json, sys
-from absl import flags
-from absl.testing import flagsaver
-from jarn_tf.runs import training
-
-training.train = lambda *args: sys.exit("trained")
-module = importlib.import_module(f"launch.{sys.argv[1]}")
-found = {}
-for name, arguments in json.loads(sys.argv[2]).items():
-    printed, stopped = io.StringIO(), ""
-    try:
-        with flagsaver.flagsaver(), contextlib.redirect_stdout(printed):
-            flags.FLAGS([sys.argv[1], *arguments])
-            module.main([sys.argv[1]])
-    except (SystemExit, flags.Error) as error:
-        stopped = str(error)
-    except Exception as error:
-        stopped = f"Traceback: {error!r}"
-    found[name] = printed.getvalue(), stopped
-print("FOUND", json.dumps(found))
-"""
-    done = commands.run(
-        "-c", program, module, json.dumps(calls), env=os.environ | environment, check=True
-    )
-    return json.loads(done.stdout.rpartition("FOUND ")[2])
-
-
-def assert_one_line(message, *parts):
-    assert "Traceback" not in message and message != "trained"
-    assert "\n" not in message.strip()
-    for part in parts:
-        assert part in message
-
 
 # Training and evaluating
 
@@ -150,7 +111,7 @@ def evaluated(digits_classifier, tmp_path_factory):
         "two targets": [*own, f"--workdir={folder}"],
         "no target": [],
     }  # fmt: skip
-    return folder, in_one_process("evaluate", calls, PYTHONPATH=str(folder))
+    return folder, commands.in_one_process("evaluate", calls, PYTHONPATH=str(folder))
 
 
 def test_evaluate_a_model_of_another_kind(evaluated):
@@ -206,7 +167,7 @@ def test_a_verdict_from_the_command_line(evaluated):
 )
 def test_evaluate_refuses(evaluated, call, parts):
     folder, said = evaluated
-    assert_one_line(said[call][1], *parts)
+    commands.assert_one_line(said[call][1], *parts)
     assert not (folder / "none" / "evaluation.json").exists()
 
 
@@ -214,7 +175,7 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
     missing = tmp_path / "none"
     done = commands.run("-m", "launch.evaluate", f"--workdir={missing}")
     assert done.returncode == 1
-    assert_one_line(done.stderr, str(missing), "--workdir")
+    commands.assert_one_line(done.stderr, str(missing), "--workdir")
     assert not list(tmp_path.iterdir())
 
 
@@ -369,7 +330,7 @@ def test_train_imports_modules_first(monkeypatch, tmp_path):
         flags.FLAGS(["train", "--import=absent_module"])
         with pytest.raises(SystemExit) as stopped:
             train.main(["train"])
-    assert_one_line(stopped.value.code, "--import=absent_module")
+    commands.assert_one_line(stopped.value.code, "--import=absent_module")
 
 
 # Reproduction
@@ -415,7 +376,7 @@ def refusals(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("refused")
     always = ["--scale=smoke", f"--output={folder / 'out'}"]
-    found = in_one_process(
+    found = commands.in_one_process(
         "reproduce",
         {name: [*always, *arguments] for name, (arguments, _) in BAD_FLAGS.items()},
         TFDS_DATA_DIR=str(folder / "nowhere"),
@@ -427,7 +388,7 @@ def refusals(tmp_path_factory):
 
 @pytest.mark.parametrize("name", BAD_FLAGS)
 def test_reproduce_refuses_bad_flags(refusals, name):
-    assert_one_line(refusals[0][name][1], *BAD_FLAGS[name][1])
+    commands.assert_one_line(refusals[0][name][1], *BAD_FLAGS[name][1])
 
 
 def test_reproduce_writes_nothing_where_it_refuses(refusals):

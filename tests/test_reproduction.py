@@ -462,11 +462,7 @@ def test_a_model_whose_evaluation_was_replaced_is_evaluated_again(finished, tmp_
     """`launch.evaluate` on a model's folder leaves other attacks in its `evaluation.json`."""
     (folder,) = (finished / "models").glob("*_standard_seed0")
     copy = tmp_path / "models" / folder.name
-    copy.mkdir(parents=True)
-    for name in ("config.json", "classifier.keras"):
-        (copy / name).write_bytes((folder / name).read_bytes())
-    for name in ("model.keras", "checkpoints", "figures"):
-        (copy / name).symlink_to(folder / name)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("evaluation.json"))
     evaluating.evaluate(evaluating.finished_run(copy), [Attack("fgsm", 0.1)])
     reproduction.reproduce(make(tmp_path, rows=("standard",)))
     expected = {place: mean for place, mean in means(finished).items() if "jarn" not in place}

@@ -5,6 +5,11 @@ import numpy as np
 
 IMAGE_SHAPE = (6, 6, 2)
 CLASSES = 3
+#: As `evaluation.saliency` returns it.
+SALIENCY = {
+    "alignment": 0.1, "linearised_robustness": None, "zero_gradients": 0.0,
+    "zero_gradient_entries": 0.0, "jacobian_image_correlation": {"loss": 0.0, "logit": 0.0},
+}  # fmt: skip
 
 
 def classifier(seed=0, kernel_regularizer=None, image_shape=IMAGE_SHAPE, classes=CLASSES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
 import tempfile
 import threading
@@ -53,8 +54,8 @@ class Backup(keras.callbacks.Callback):
         steps_done: Steps of that epoch that are trained.
 
     Raises:
-        ValueError: No checkpoint of those in the folder can be read; in `fit`: a weight is not
-            finite, and the checkpoints are left as they are.
+        ValueError: No checkpoint of those in the folder can be read, or its list names others; in
+            `fit`: a weight is not finite, and the checkpoints are left as they are.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Backup(keras.callbacks.Callback):
     # Going on
 
     def _restore(self, folder: pathlib.Path, model: Defense) -> None:
+        _refuse_others(folder)
         paths = sorted(folder.glob("ckpt-*.index"), key=_number, reverse=True)
         self._number = max(map(_number, paths), default=0)
         for path in paths:
@@ -234,6 +236,17 @@ class _Progress(tf.train.experimental.PythonState):
         if not (isinstance(values, dict) and isinstance(values.get("epoch"), int)):
             raise ValueError("it does not say its epoch")
         self.values = values
+
+
+def _refuse_others(folder: pathlib.Path) -> None:
+    """Of those that the folder's list names a `CheckpointManager` deletes all but the newest."""
+    state = tf.train.get_checkpoint_state(str(folder))
+    for path in state.all_model_checkpoint_paths if state else []:
+        if not re.fullmatch(re.escape(str(folder)) + r"/ckpt-\d+", path):
+            raise ValueError(
+                f"{folder / 'checkpoint'} names {path}, which is none of its folder. Name another "
+                "folder."
+            )
 
 
 def _has_progress(prefix: str) -> bool:

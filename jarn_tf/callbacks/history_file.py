@@ -20,6 +20,9 @@ class HistoryFile(keras.callbacks.Callback):
 
     Args:
         path: The file.
+
+    Raises:
+        ValueError: In a `fit` that goes on, a file there that it did not write.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -40,11 +43,14 @@ class HistoryFile(keras.callbacks.Callback):
         write_atomically(self.path, write)
 
     def _rows_before(self, epoch: int) -> list[dict]:
-        if epoch == 0 or not self.path.exists():
+        if epoch == 0 or not self.path.is_file():
             return []
-        with open(self.path, newline="") as file:
-            return [
-                {name: value for name, value in row.items() if value != ""}
-                for row in csv.DictReader(file)
-                if int(row["epoch"]) < epoch
-            ]
+        try:
+            with open(self.path, newline="") as file:
+                return [
+                    {name: value for name, value in row.items() if value != ""}
+                    for row in csv.DictReader(file)
+                    if int(row["epoch"]) < epoch
+                ]
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path} is no history ({error!r}). Move it away.") from None

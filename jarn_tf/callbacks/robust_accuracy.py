@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -14,7 +13,7 @@ import numpy as np
 from jarn_tf import arguments
 from jarn_tf.callbacks.classifier import classifier_of
 from jarn_tf.evaluation import Attack, PixelScaleWarning, robustness
-from jarn_tf.files import write_atomically, write_json
+from jarn_tf.files import read_json, write_atomically, write_json
 
 
 class RobustAccuracy(keras.callbacks.Callback):
@@ -89,7 +88,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         if not (path.exists() and self.keep_best.exists()):
             return -math.inf
         try:
-            note = dict(json.loads(path.read_text()))
+            note = dict(read_json(path))
             accuracy = float(note["val_robust_accuracy"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(

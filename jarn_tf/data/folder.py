@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
-import io
 import math
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator
 
 import keras
@@ -20,7 +20,6 @@ from jarn_tf.data.split import Split
 
 #: Those that `keras.utils.image_dataset_from_directory` takes.
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-_READ_AT_ONCE = 256
 _NAMED = 5
 
 #: A picture and its label.
@@ -32,25 +31,29 @@ def load(
 ) -> tuple[Split, Split, int]:
     """Training split, test split and number of classes of pictures in `source`.
 
-    Broken files are left out; standard error says how many, and names the first.
+    Broken files are left out; standard error says how many, and names the first. So are pictures
+    of more pixels than Pillow takes for safe (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million): a small
+    file can have so many.
     """
     folder = pathlib.Path(source).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     train, test, classes = _listed(folder)
-    shape = _shape(train, image_size)
-    train = [] if test_only else train
-    kept = store.Store((len(train) + len(test)) * math.prod(shape), memory_share)
     broken: list[pathlib.Path] = []
-    splits = [
-        kept.split(_batches(files, image_size, shape, broken), len(files), shape)
-        for files in (train, test)
-    ]
+    with warnings.catch_warnings():  # which is all that Pillow does up to twice the limit
+        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        shape = _shape(train, image_size)
+        train = [] if test_only else train
+        kept = store.Store((len(train) + len(test)) * math.prod(shape), memory_share)
+        splits = [
+            kept.split(_batches(files, image_size, shape, broken), len(files), shape)
+            for files in (train, test)
+        ]
     if broken:
         names = ", ".join(map(str, broken[:_NAMED])) + (", ..." if len(broken) > _NAMED else "")
         print(
-            f"Left out {len(broken)} of {len(train) + len(test)} pictures, which cannot be read "
-            f"or have more than 8 bits: {names}",
+            f"Left out {len(broken)} of {len(train) + len(test)} pictures, which cannot be read, "
+            f"have more than 8 bits or too many pixels: {names}",
             file=sys.stderr,
         )
     if not test_only and len(np.unique(splits[0].labels)) < classes:
@@ -139,38 +142,58 @@ def _batches(
     broken: list[pathlib.Path],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pictures and labels that can be read; the others' paths are added to `broken`."""
+    at_once = store.at_once(math.prod(shape))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _READ_AT_ONCE):
-            some = files[start : start + _READ_AT_ONCE]
+        for start in range(0, len(files), at_once):
+            some = files[start : start + at_once]
             images, labels = [], []
-            pictures = pool.map(lambda file: _picture(file[0], image_size), some)
+            pictures = pool.map(lambda file: _picture(file[0], image_size, shape), some)
             for (path, label), picture in zip(some, pictures):
                 if picture is None:
                     broken.append(path)
                     continue
-                if picture.shape != shape:
-                    raise ValueError(
-                        f"Pictures must be of one size, or --image_size has to be given. Received "
-                        f"one of {shape[0]}x{shape[1]}, and {path} of "
-                        f"{picture.shape[0]}x{picture.shape[1]} pixels."
-                    )
                 images.append(picture)
                 labels.append(label)
             if images:
                 yield np.stack(images), np.array(labels)
 
 
-def _picture(path: pathlib.Path, image_size: int | None) -> np.ndarray | None:
-    """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken."""
-    size = None if image_size is None else (image_size, image_size)
+def _picture(
+    path: pathlib.Path, image_size: int | None, shape: tuple[int, int, int] | None = None
+) -> np.ndarray | None:
+    """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken.
+
+    Raises:
+        ValueError: It is not to be scaled and has another shape than the one given.
+    """
+    size = _size(path)
+    if size is None:
+        return None
+    if image_size is None and shape is not None and size != shape[:2]:  # before it takes memory
+        raise ValueError(
+            f"Pictures must be of one size, or --image_size has to be given. Received one of "
+            f"{shape[0]}x{shape[1]}, and {path} of {size[0]}x{size[1]} pixels."
+        )
     try:
-        file = io.BytesIO(path.read_bytes())
-        if PIL.Image.open(file).mode.startswith(("I", "F")):  # beyond 8 bits; Pillow would clip
-            return None
         return np.asarray(
             keras.utils.load_img(
-                file, target_size=size, interpolation="bilinear", keep_aspect_ratio=True
+                path,
+                target_size=image_size and (image_size, image_size),
+                interpolation="bilinear",
+                keep_aspect_ratio=True,
             )
         )
     except Exception:  # Pillow has no common class for what it raises
+        return None
+
+
+def _size(path: pathlib.Path) -> tuple[int, int] | None:
+    """Height and width that a picture says it has; None if it is none of at most 8 bits."""
+    if not path.is_file():  # a pipe, say, which would never end
+        return None
+    try:
+        with PIL.Image.open(path) as picture:
+            deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip
+            return None if deep else (picture.height, picture.width)
+    except Exception:  # as above
         return None

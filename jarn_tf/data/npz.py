@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -15,7 +14,8 @@ from jarn_tf.data import store
 from jarn_tf.data.split import Split
 
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
-_READ_AT_ONCE = 256
+#: Bytes of all labels of a split; they are read at once.
+_MOST_LABELS = 2**28
 
 
 def load(source: str, memory_share: float, test_only: bool) -> tuple[Split, Split, int]:
@@ -29,13 +29,16 @@ def load(source: str, memory_share: float, test_only: bool) -> tuple[Split, Spli
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         return _load(path, memory_share, test_only)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy's parser raise many kinds for damage
         raise ValueError(f"{path} is no NumPy archive, or damaged: {error}.") from None
 
 
 def _load(path: pathlib.Path, memory_share: float, test_only: bool) -> tuple[Split, Split, int]:
     with zipfile.ZipFile(path) as archive:
-        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        held = [name.removesuffix(".npy") for name in names]
         missing = [name for name in _NAMES if name not in held]
         if missing:
             raise ValueError(
@@ -46,7 +49,11 @@ def _load(path: pathlib.Path, memory_share: float, test_only: bool) -> tuple[Spl
         for part, its_labels in labels.items():
             with archive.open(f"x_{part}.npy") as file:
                 shapes[part] = _header(path, file, f"x_{part}")[0]
-            if len(shapes[part]) not in (3, 4) or shapes[part][0] != len(its_labels):
+            if (
+                len(shapes[part]) not in (3, 4)
+                or shapes[part][0] != len(its_labels)
+                or min(shapes[part]) < 1
+            ):
                 raise ValueError(
                     f"x_{part} of {path} must be images [n, height, width, channels], one a label. "
                     f"Received: shape {shapes[part]}, and {len(its_labels)} labels."
@@ -91,7 +98,7 @@ def _header(path: pathlib.Path, file: IO[bytes], name: str) -> tuple[tuple[int, 
         shape, in_columns, dtype = read(file)
     except ValueError as error:
         raise ValueError(f"{name} of {path} is no NumPy array: {error}") from None
-    if in_columns or dtype.hasobject:
+    if in_columns or dtype.hasobject or not dtype.itemsize:
         raise ValueError(
             f"{name} of {path} must be an array of numbers in C order. Received: {dtype}"
             f"{', in columns' if in_columns else ''}. Save np.ascontiguousarray({name})."
@@ -103,8 +110,13 @@ def _labels(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> np.ndarr
     """Labels int32 [n]."""
     with archive.open(f"{name}.npy") as file:
         shape, dtype = _header(path, file, name)
-        labels = np.frombuffer(file.read(), dtype).reshape(shape)
-    good = labels.ndim in (1, 2) and labels.size and np.issubdtype(dtype, np.number)
+        if math.prod(shape) * dtype.itemsize > _MOST_LABELS:
+            raise ValueError(
+                f"{name} of {path} must take at most {_MOST_LABELS >> 20} MiB. Received: {dtype} "
+                f"of shape {shape}. Save class numbers."
+            )
+        good = len(shape) in (1, 2) and min(shape) > 0 and dtype.kind in "iuf"
+        labels = _read(file, name, shape, dtype) if good else None
     if good and labels.ndim == 2 and labels.shape[1] > 1:
         good = ((labels == 1).sum(axis=1) == 1).all() and (labels != 0).sum() == len(labels)
         labels = labels.argmax(axis=1)
@@ -125,12 +137,20 @@ def _batches(
     """Images uint8 and labels, some at a time."""
     with archive.open(f"x_{part}.npy") as file:
         shape, dtype = _header(path, file, f"x_{part}")
-        size = dtype.itemsize * math.prod(shape[1:])
-        for start in range(0, len(labels), _READ_AT_ONCE):
-            some = labels[start : start + _READ_AT_ONCE]
-            images = np.frombuffer(file.read(size * len(some)), dtype)
-            images = _bytes(images.reshape(len(some), *shape[1:]), f"x_{part} of {path}")
+        at_once = store.at_once(dtype.itemsize * math.prod(shape[1:]))
+        for start in range(0, len(labels), at_once):
+            some = labels[start : start + at_once]
+            images = _read(file, f"x_{part}", (len(some), *shape[1:]), dtype)
+            images = _bytes(images, f"x_{part} of {path}")
             yield images[..., None] if len(shape) == 3 else images, some
+
+
+def _read(file: IO[bytes], name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """So much of an array as the shape says."""
+    content = file.read(math.prod(shape) * dtype.itemsize)
+    if len(content) < math.prod(shape) * dtype.itemsize:
+        raise EOFError(f"{name} ends early")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def _bytes(images: np.ndarray, what: str) -> np.ndarray:

@@ -13,6 +13,8 @@ import psutil
 
 from jarn_tf.data.split import Split
 
+_READ_AT_ONCE = 2**26
+
 
 class Store:
     """Takes in all splits of a dataset.
@@ -75,6 +77,11 @@ class Store:
             images[places], labels[places] = some_images, some_labels
             taken += len(some_labels)
         return Split(images, labels).first(taken)
+
+
+def at_once(nbytes: int) -> int:
+    """How many images of so many bytes each to read before they are stored."""
+    return max(1, min(256, _READ_AT_ONCE // nbytes))
 
 
 def shuffled(count: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import keras
 
 from jarn_tf import data
 from jarn_tf.evaluation import Attack, robustness
-from jarn_tf.files import write_json
+from jarn_tf.files import read_json, write_json
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import COST, ROWS, Setting
 from jarn_tf.runs import evaluating, evaluations, training
@@ -81,7 +80,7 @@ def timed(config: Config, folder: pathlib.Path) -> float | None:
     training.train(config, folder, [])
     if unbroken:
         write_json(kept, (time.process_time() - started) / 60)
-    return json.loads(kept.read_text()) if kept.exists() else None
+    return read_json(kept) if kept.exists() else None
 
 
 def withstood(

@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import datetime
 import fcntl
-import json
 import os
 import pathlib
 import platform
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jarn_tf.files import write_atomically, write_json
+from jarn_tf.files import read_json, write_atomically, write_json
 from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting, digest_of_run
 from jarn_tf.runs.config import Config
 from jarn_tf.runs.workdir import refuse_unwritable, versions
@@ -106,7 +105,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     """Keeps the output folder to one process; ValueError where another one has it."""
     refuse_unwritable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    with open(folder / ".lock", "a") as file:  # "w" would empty what a link names
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -132,7 +131,7 @@ def read(setting: Setting) -> dict[str, Any]:
     if not path.exists():
         return new
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         there, content["cells"] = dict(content["setting"]), dict(content["cells"])
         for cell in content["cells"].values():
             dict(cell["values"]), int(cell["seed"])

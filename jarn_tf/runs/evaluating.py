@@ -14,6 +14,7 @@ from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import Parts, digest_of_model
 from jarn_tf.runs import evaluations, summaries
+from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import classifier_of, load_classifier
 from jarn_tf.runs.workdir import Workdir, refuse_unwritable, versions
@@ -64,6 +65,11 @@ def finished_run(workdir: str | os.PathLike) -> Target:
     """The classifier of a finished run. ValueError if the folder holds none."""
     run = Workdir(pathlib.Path(workdir))
     settings = run.settings()
+    for name in ("dataset", "data_dir", "test_examples", "epsilon", "image_size"):
+        try:
+            declarations()[name].check(name, settings.get(name))
+        except ValueError as error:
+            raise ValueError(f"{run.config} is not that of a run: {error}") from None
     if not run.classifier.exists():
         raise ValueError(f"The run in {workdir} is not finished. Run its training command again.")
     return Target(
@@ -73,7 +79,7 @@ def finished_run(workdir: str | os.PathLike) -> Target:
         settings["test_examples"],
         settings["epsilon"],
         run.path,
-        image_size=settings.get("image_size"),
+        image_size=settings["image_size"],
     )
 
 

@@ -9,23 +9,21 @@ same form in the list `earlier`, newest first.
 from __future__ import annotations
 
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jarn_tf.evaluation import Attack
-from jarn_tf.files import write_json
+from jarn_tf.evaluation import Attack, report_markdown, report_text
+from jarn_tf.files import read_json, write_json
 
-_NEEDED = {"examples", "attacks", "saliency", "collapsed_to_class"}
 #: Keys of a row that say what came out; the others say what was asked.
 _OUTCOME = ("accuracy", "seconds")
 
 
-def read(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The evaluations in a folder that can be read, newest first."""
-    return [found for found in _entries(folder / "evaluation.json") if _is_whole(found)]
+def read(folder: pathlib.Path, name: str = "evaluation.json") -> list[dict[str, Any]]:
+    """The evaluations in a file of a folder that can be read, newest first."""
+    return [found for found in _entries(folder / name) if _is_whole(found)]
 
 
 def _entries(path: pathlib.Path) -> list[Any]:
@@ -33,20 +31,18 @@ def _entries(path: pathlib.Path) -> list[Any]:
     if not path.exists():
         return []
     try:
-        newest = dict(json.loads(path.read_text()))
+        newest = dict(read_json(path))
         return [newest, *(newest.pop("earlier", None) or [])]
     except (OSError, TypeError, ValueError):
         return [None]
 
 
 def _is_whole(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and set(found) >= _NEEDED
-        and isinstance(found["attacks"], list)
-        and all(isinstance(row, dict) and "name" in row for row in found["attacks"])
-        and isinstance(found.get("verdict", {}), (dict, type(None)))
-    )
+    """Whether all that is ever said of it can be said."""
+    try:
+        return all(show(found) for show in (report_text, report_markdown))
+    except Exception:  # any kind, as anything may be missing or of another type
+        return False
 
 
 def add(folder: pathlib.Path, new: dict[str, Any]) -> None:

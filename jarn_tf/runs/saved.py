@@ -5,24 +5,36 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import textwrap
+import zipfile
+from contextlib import AbstractContextManager
 
 import keras
+import tensorflow as tf
 
 from jarn_tf import checks
 from jarn_tf.classifiers import as_classifier
 from jarn_tf.defense import Defense
+from jarn_tf.files import unpacked_size
+
+#: Bytes that a model may take for each of its file, and in any case. Keras writes each weight and
+#: does not compress, so a model takes hardly more than its file.
+_MOST_A_BYTE = 10
+_ANYWAY = 2**26
 
 
 def load_classifier(path: str | os.PathLike) -> keras.Model:
     """A saved classifier, or that of a saved `Defense`. ValueError if it cannot be loaded."""
+    path = pathlib.Path(path).expanduser()
     try:
-        model = keras.models.load_model(pathlib.Path(path).expanduser(), compile=False)
+        with _bounded(path):
+            model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that is no model
         own = re.search("Could not locate class '(.*?)'", str(error))
         said = (
             f"it needs the class {own[1]}. Import what defines it; the commands have --import."
             if own
-            else error
+            else textwrap.shorten(str(error), 500)  # it may repeat the whole file
         )
         raise ValueError(f"{path} cannot be loaded as a Keras model: {said}") from None
     return model.classifier if isinstance(model, Defense) else model
@@ -46,6 +58,38 @@ def classifier_of(
     classifier = as_classifier(model, pixel_scale, probabilities, told)
     refuse_other_shape(classifier, dataset, image_shape, classes)
     return classifier
+
+
+def _bounded(path: pathlib.Path) -> AbstractContextManager:
+    """A scope to load a model from a file in.
+
+    Raises:
+        ValueError: The path is no file, the archive unpacks to more than a model may take, or the
+            model's variables would; before they take it.
+    """
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    most = max(_MOST_A_BYTE * path.stat().st_size, _ANYWAY)
+
+    def refuse_more(nbytes: int) -> None:
+        if nbytes > most:
+            raise ValueError(
+                f"it would take {nbytes:,} bytes; a file of its size may take {most:,}"
+            )
+
+    if zipfile.is_zipfile(path):
+        refuse_more(unpacked_size(path))
+    taken = 0
+
+    def create(make, **options):
+        nonlocal taken
+        if callable(options["initial_value"]):  # traced, it says its shape and takes no memory
+            value = tf.function(options["initial_value"]).get_concrete_function().structured_outputs
+            taken += value.shape.num_elements() * value.dtype.size
+        refuse_more(taken)
+        return make(**options)
+
+    return tf.variable_creator_scope(create)
 
 
 def refuse_other_shape(

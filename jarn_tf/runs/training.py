@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -245,8 +244,8 @@ def _finish(
     command = f"{sys.executable} -m tensorboard.main --samples_per_plugin=images=1000"
     print(f"TensorBoard: {command} --logdir {run.path}")
     ask = f"python -m launch.evaluate --workdir={run.path} --attacks=autoattack --verdict"
-    if run.before.exists():
-        print(f"\nBefore: {evaluation.in_words(json.loads(run.before.read_text()))}")
+    for before in evaluations.read(run.path, run.before.name):
+        print(f"\nBefore: {evaluation.in_words(before)}")
     print(f"\n{evaluation.in_words(found)}\nHow robust it really is: {ask}")
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -15,8 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 import jarn_tf
-from jarn_tf.files import write_json
+from jarn_tf.files import read_json, write_json
 from jarn_tf.runs.config import NO_EFFECT, Config, defaults
+
+#: Folders that training and evaluating make in the folder of a run.
+_WRITTEN_INTO = (
+    "adversarial", "checkpoints", "figures", "test", "train", "validation",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Workdir:
             ValueError: There is no `config.json`, or it cannot be read.
         """
         try:
-            there = defaults() | dict(json.loads(self.config.read_text())["config"])
+            there = defaults() | dict(read_json(self.config)["config"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.path} holds no readable run ({error}). Name the --workdir of a run."
@@ -100,9 +104,10 @@ class Workdir:
     def steps(self) -> int:
         """Steps of the whole run; 0 where `config.json` does not say."""
         try:
-            return int(json.loads(self.config.read_text())["steps"])
+            steps = read_json(self.config)["steps"]
         except (OSError, KeyError, TypeError, ValueError):
             return 0
+        return steps if isinstance(steps, int) and 0 <= steps < 2**63 else 0  # as TensorBoard's
 
     def write_config(self, config: Config, steps: int, digest: str) -> None:
         """Makes the folder and says in it what it is of, unless that is said."""
@@ -140,7 +145,7 @@ class Workdir:
         """
         if not self.config.exists():
             return
-        there = json.loads(self.config.read_text()).get("data", digest)
+        there = read_json(self.config).get("data", digest)
         if there != digest:
             raise ValueError(
                 f"{self.path} holds a run of {dataset} with other images or labels (SHA-256 there "
@@ -154,7 +159,14 @@ def refuse_unwritable(folder: pathlib.Path) -> None:
 
     Raises:
         PermissionError: It cannot.
+        ValueError: A folder in it is a link, so that files outside would be written and deleted.
     """
+    for name in _WRITTEN_INTO:
+        if (folder / name).is_symlink():
+            raise ValueError(
+                f"{folder / name} is a link, and what is written there would not stay in {folder}. "
+                "Put a folder in its place, or name another folder."
+            )
     existing = folder
     while not existing.exists():
         existing = existing.parent
