@@ -1,6 +1,7 @@
 """Training that is stopped anywhere and goes on ends as training that is not."""
 
 import os
+import resource
 import signal
 
 import keras
@@ -203,3 +204,21 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = defense()
     assert callbacks.Backup(tmp_path, model).steps_done == STEPS - 1
     assert np.isfinite(model.classifier.weights[0]).all()
+
+
+def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
+    """The system's limit on the size of a file stands for the disk."""
+
+    class Fill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match="cannot be written") as error:
+            fit(tmp_path, Fill())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    backup = callbacks.Backup(tmp_path, defense())
+    assert (backup.initial_epoch, backup.steps_done) == (0, STEPS - 1)

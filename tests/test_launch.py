@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import signal
 import sys
+import types
 
 import commands
 import keras
@@ -400,3 +401,18 @@ def test_ctrl_c_is_one_line(capsys):
         raise KeyboardInterrupt
     assert stopped.value.code == 130
     assert capsys.readouterr().err == "Interrupted. The same command again continues.\n"
+
+
+def test_sigterm_is_one_line_and_status_0(capsys):
+    """A run that trains saves before, see test_backup."""
+    before = signal.getsignal(signal.SIGTERM)
+    module = types.SimpleNamespace(
+        __name__="launch.train", main=lambda argv: signal.raise_signal(signal.SIGTERM)
+    )
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(command.app, "run", lambda main: main([]))
+        command.run(module)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # a second one ends at once
+    signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 0
+    assert capsys.readouterr().err == "Stopped. The same command again continues.\n"

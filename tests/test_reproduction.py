@@ -24,10 +24,10 @@ from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import (
     figure3,
     models,
-    results,
     table4,
 )
 from jarn_tf.runs import config, evaluating, presets, training
+from jarn_tf.runs.workdir import locked
 
 EXPERIMENTS = reproduction.EXPERIMENTS
 
@@ -434,7 +434,7 @@ def test_a_result_file_that_lacks_a_part_is_left_alone(finished, tmp_path, no_tr
 
 
 def test_a_folder_that_another_process_works_in_is_left_alone(tmp_path, no_training):
-    with results.locked(tmp_path), pytest.raises(ValueError, match="Another process") as error:
+    with locked(tmp_path), pytest.raises(ValueError, match="Another process") as error:
         reproduction.reproduce(make(tmp_path))
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
     assert set(files(tmp_path)) == {".lock"}

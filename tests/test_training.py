@@ -18,9 +18,9 @@ from conftest import TINY
 
 from jarn_tf import Defense, callbacks, data
 from jarn_tf.evaluation import Attack, robustness
-from jarn_tf.runs import training
+from jarn_tf.runs import evaluating, training
 from jarn_tf.runs.presets import preset
-from jarn_tf.runs.workdir import Workdir
+from jarn_tf.runs.workdir import Workdir, locked
 
 
 def snapshot(folder):
@@ -244,6 +244,20 @@ def test_a_folder_with_a_damaged_config_is_refused(tiny_config, tmp_path, conten
         training.train(tiny_config, tmp_path)
     assert "\n" not in str(error.value)
     assert snapshot(tmp_path) == {"config.json": content.encode()}
+
+
+def test_a_folder_of_another_process(tiny_config, run_dir, monkeypatch):
+    before = snapshot(run_dir)
+    monkeypatch.setattr(training, "_go_on", lambda *args: pytest.fail("trained"))
+    with locked(run_dir):
+        for call in (
+            lambda: training.train(tiny_config, run_dir),
+            lambda: evaluating.evaluate(evaluating.finished_run(run_dir), [Attack("fgsm", 0.1)]),
+        ):
+            with pytest.raises(ValueError, match="Another process works in") as error:
+                call()
+            assert "\n" not in str(error.value)
+    assert snapshot(run_dir) == before
 
 
 def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):

@@ -25,7 +25,7 @@ from jarn_tf.reproduction import make_setting, results
 from jarn_tf.runs import evaluating, evaluations
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import load_classifier
-from jarn_tf.runs.workdir import Workdir, refuse_unwritable
+from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable
 from launch import train
 
 MARKER = pathlib.Path("marker")
@@ -197,7 +197,7 @@ def test_links_out_of_a_run(tmp_path):
     for name in (".evaluation.partial.json", "evaluation.json", ".lock"):
         (run / name).symlink_to(outside / "text")
     files.write_json(run / "evaluation.json", {"mine": False})
-    with results.locked(run):
+    with locked(run):
         pass
     (run / "evaluation_state").symlink_to(outside)
     with pytest.raises(ValueError, match="is a link"):

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf.defense import Defense
+from jarn_tf.files import as_os_error
 
 
 class Backup(keras.callbacks.Callback):
@@ -55,7 +56,8 @@ class Backup(keras.callbacks.Callback):
 
     Raises:
         ValueError: No checkpoint of those in the folder can be read, or its list names others; in
-            `fit`: a weight is not finite, and the checkpoints are left as they are.
+            `fit`: a weight is not finite.
+        OSError: In `fit`: a checkpoint cannot be written. The ones before are left as they are.
     """
 
     def __init__(
@@ -144,7 +146,8 @@ class Backup(keras.callbacks.Callback):
             )
         self._progress.values = state
         self._number += 1
-        self._manager.save(self._number)
+        with as_os_error(self._manager.directory):
+            self._manager.save(self._number)
         self._saved()
 
     def _saved(self) -> None:
@@ -166,6 +169,7 @@ class Backup(keras.callbacks.Callback):
     def _stop(self):
         if self._at_rest is not None:
             self._save(self._at_rest)
+        print(f"Stopped in epoch {self._epoch + 1}. The same call again goes on from there.")
         raise SystemExit(0)
 
     # Going on

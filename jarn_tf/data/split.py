@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         return self.train.images.shape[1:]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the images and labels of all splits."""
         splits = (self.train, self.validation, self.test)

@@ -21,6 +21,7 @@ from jarn_tf.reproduction.table4 import TABLE4
 from jarn_tf.reproduction.table5 import TABLE5
 from jarn_tf.reproduction.tables import TABLE1, TABLE2, TABLE3
 from jarn_tf.reproduction.tradeoff import TRADEOFF
+from jarn_tf.runs.workdir import locked
 
 __all__ = ["EXPERIMENTS", "ROWS", "SCALES", "Experiment", "Setting", "make_setting", "reproduce"]
 
@@ -99,7 +100,7 @@ def reproduce(setting: Setting) -> str:
     cells = chosen.cells(setting)
     results.read(setting)  # refuses other results before anything is written
     stem = setting.output / setting.experiment
-    with results.locked(setting.output):
+    with locked(setting.output):
         content = results.run(setting, cells)
         found = content["cells"]
         table = results.numbers(found, lambda row, column: chosen.published(setting, row, column))

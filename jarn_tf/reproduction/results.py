@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import datetime
-import fcntl
 import os
 import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jarn_tf.files import read_json, write_atomically, write_json
 from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting, digest_of_run
 from jarn_tf.runs.config import Config
-from jarn_tf.runs.workdir import refuse_unwritable, versions
+from jarn_tf.runs.workdir import versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,21 +96,6 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
         content["date"] = datetime.date.today().isoformat()
         write_json(_path(setting), content)
     return content
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps the output folder to one process; ValueError where another one has it."""
-    refuse_unwritable(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:  # "w" would empty what a link names
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"Another process works in {folder}. Wait for it, or name another --output."
-            ) from None
-        yield
 
 
 def read(setting: Setting) -> dict[str, Any]:

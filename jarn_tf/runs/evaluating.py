@@ -17,7 +17,7 @@ from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import classifier_of, load_classifier
-from jarn_tf.runs.workdir import Workdir, refuse_unwritable, versions
+from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable, versions
 
 #: Images that the masking verdict is judged from.
 _JUDGED = 500
@@ -147,15 +147,16 @@ def evaluate(
         test_only=True,
     )
     classifier, test = target.classifier(dataset), dataset.test
-    parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)
-    found = measured(classifier, target.dataset, test, list_of_attacks, parts, target.output)
-    print(f"\n{evaluation.report_text(found)}\n")
-    if verdict_epsilon is not None:
-        verdict = _judge(target, classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
-        found["verdict"] = verdict.as_dict()
-    evaluations.add(target.output, found)
-    summaries.write_evaluations(Workdir(target.output))
-    parts.discard()
+    with locked(target.output):
+        parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)
+        found = measured(classifier, target.dataset, test, list_of_attacks, parts, target.output)
+        print(f"\n{evaluation.report_text(found)}\n")
+        if verdict_epsilon is not None:
+            verdict = _judge(target, classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
+            found["verdict"] = verdict.as_dict()
+        evaluations.add(target.output, found)
+        summaries.write_evaluations(Workdir(target.output))
+        parts.discard()
     return found
 
 

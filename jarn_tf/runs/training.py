@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -21,7 +22,7 @@ from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import ADVERSARIAL, Config
 from jarn_tf.runs.evaluating import measured
-from jarn_tf.runs.workdir import Workdir, refuse_unwritable
+from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable
 
 #: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
 _SHOWN = 16
@@ -69,8 +70,7 @@ def train(
         config.image_size,
         config.memory_share,
     )
-    digest = dataset.digest
-    run.refuse_other_data(config.dataset, digest)
+    run.refuse_other_data(config.dataset, dataset.digest)
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
@@ -78,6 +78,20 @@ def train(
 
     # Of several workers all have to take part in saving, but one owns the folder.
     chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
+    with locked(run.path) if chief else contextlib.nullcontext():
+        _go_on(model, config, dataset, run, chief, list_of_attacks)
+        return _finish(model, config, dataset, run, list_of_attacks) if chief else None
+
+
+def _go_on(
+    model: Defense,
+    config: Config,
+    dataset: data.Dataset,
+    run: Workdir,
+    chief: bool,
+    list_of_attacks: Sequence[Attack],
+) -> None:
+    """Trains to the end from where the run stands."""
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
     backup = callbacks.Backup(run.checkpoints, model, config.checkpoint_seconds, watching)
@@ -90,21 +104,19 @@ def train(
         )
     if backup.initial_epoch == config.epochs:
         print(f"{run.path} is finished: {config.epochs} of {config.epochs} epochs are trained.")
-    else:
-        print(_heading(config, dataset, run.path, steps // config.epochs))
-        if config.init_from and chief and not begun:
-            _keep_before(model, config, dataset, run, list_of_attacks)
-        if begun:
-            more = f" and {backup.steps_done} steps" if backup.steps_done else ""
-            done = f"{backup.initial_epoch} of {config.epochs} epochs{more}"
-            print(f"Continuing {run.path} after {done}.")
-        mine.write_config(config, steps, digest)
-        summaries.forget_after(mine, int(model.step))
-        summaries.write_settings(config, mine.path)
-        _fit(model, config, dataset, backup, [*watching, *_writing(config, dataset, mine)])
-    if not chief:
-        return None
-    return _finish(model, config, dataset, run, list_of_attacks)
+        return
+    steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
+    print(_heading(config, dataset, run.path, steps_per_epoch))
+    if config.init_from and chief and not begun:
+        _keep_before(model, config, dataset, run, list_of_attacks)
+    if begun:
+        more = f" and {backup.steps_done} steps" if backup.steps_done else ""
+        done = f"{backup.initial_epoch} of {config.epochs} epochs{more}"
+        print(f"Continuing {run.path} after {done}.")
+    mine.write_config(config, config.epochs * steps_per_epoch, dataset.digest)
+    summaries.forget_after(mine, int(model.step))
+    summaries.write_settings(config, mine.path)
+    _fit(model, config, dataset, backup, [*watching, *_writing(config, dataset, mine)])
 
 
 def _begun(config: Config, run: Workdir) -> Config:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import fcntl
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -175,6 +178,29 @@ def refuse_unwritable(folder: pathlib.Path) -> None:
             f"{folder} cannot be written: {existing} is no folder that this user can write to. "
             "Name another folder."
         )
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps a folder to one process; it is made if missing.
+
+    The system gives the lock free when the process ends, however it does, of a network folder (NFS)
+    when the other host is gone.
+
+    Raises:
+        PermissionError: The folder cannot be written.
+        ValueError: Another process has it.
+    """
+    refuse_unwritable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a") as file:  # "w" would empty what a link names
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"Another process works in {folder}. Wait for it, or name another folder."
+            ) from None
+        yield
 
 
 def versions() -> dict[str, str]:
