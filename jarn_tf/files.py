@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -35,18 +36,23 @@ def as_os_error(path: str | os.PathLike) -> Iterator[None]:
         raise OSError(f"{path} cannot be written: {reason}") from None
 
 
-def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Writes indented JSON atomically."""
-    text = json.dumps(content, indent=2) + "\n"
+def write_json(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    """Writes indented JSON atomically, with the SHA-256 of the rest under `sha256`."""
+    text = json.dumps(content | {"sha256": _digest(content)}, indent=2) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads JSON of at most 16 MiB.
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """What `write_json` wrote, at most 16 MiB.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no file (a pipe would never end), too large, or no JSON.
+        ValueError: It is no file (a pipe would never end), too large, no JSON of names and values,
+            or not what was written. A file without a SHA-256 is taken as it is.
     """
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():
@@ -54,9 +60,15 @@ def read_json(path: str | os.PathLike) -> Any:
     if path.stat().st_size > _MOST_JSON:
         raise ValueError(f"{path} has more than {_MOST_JSON >> 20} MiB")
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} has no names")
+    written = content.pop("sha256", None)
+    if written is not None and written != _digest(content):
+        raise ValueError(f"{path} is not as it was written")
+    return content
 
 
 def unpacked_size(path: str | os.PathLike) -> int:

@@ -86,19 +86,8 @@ def autoattack(
     members = VERSIONS[version]
     parts = Parts(None, {})
     if state is not None:
-        if isinstance(images, tf.data.Dataset):
-            raise ValueError(
-                "state needs images and labels as arrays, to tell whether they are the same. "
-                "Received: a tf.data.Dataset."
-            )
-        data = (np.asarray(as_array(*of)) for of in (("images", images), ("labels", labels)))
-        identity = {
-            "model": digest_of_model(classifier),
-            "data": digest_of_arrays(*data),
-            "epsilon": epsilon,
-            "settings": [version, seed],
-        }
-        parts = Parts(state, identity)
+        identity = _identity(classifier, images, labels)
+        parts = Parts(state, identity | {"epsilon": epsilon, "settings": [version, seed]})
 
     def attack_part(images, labels, first):
         adversarial, labels = images.numpy(), labels.numpy()
@@ -129,6 +118,17 @@ def autoattack(
     return in_batches(
         "autoattack", attack_part, classifier, images, labels, batch_size, progress, PART
     )
+
+
+def _identity(classifier: keras.Model, images: Images, labels: Labels) -> dict[str, str]:
+    """What is attacked. ValueError where that cannot be told."""
+    if isinstance(images, tf.data.Dataset):
+        raise ValueError(
+            "state needs images and labels as arrays, to tell whether they are the same. "
+            "Received: a tf.data.Dataset."
+        )
+    data = (np.asarray(as_array(*of)) for of in (("images", images), ("labels", labels)))
+    return {"model": digest_of_model(classifier), "data": digest_of_arrays(*data)}
 
 
 def _run(attack: Callable, attacked: tuple, options: dict) -> dict[str, np.ndarray]:

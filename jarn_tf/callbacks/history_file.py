@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import pathlib
 
@@ -28,10 +29,14 @@ class HistoryFile(keras.callbacks.Callback):
     def __init__(self, path: str | os.PathLike):
         super().__init__()
         self.path = pathlib.Path(path)
+        self.digest: str | None = None  # of the rows so far, for `Backup` to remember
 
     def on_epoch_end(self, epoch, logs=None):
         rows = self._rows_before(epoch)
-        rows.append({"epoch": epoch, **with_values(logs)})
+        if self.digest not in (None, _digest(rows)):
+            print(f"Warning: {self.path} is not as it was written; its rows are kept as they are.")
+        rows.append({"epoch": str(epoch)} | {n: str(v) for n, v in with_values(logs).items()})
+        self.digest = _digest(rows)
         columns = list(dict.fromkeys(name for row in rows for name in row))
 
         def write(path):
@@ -54,3 +59,7 @@ class HistoryFile(keras.callbacks.Callback):
                 ]
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path} is no history ({error!r}). Move it away.") from None
+
+
+def _digest(rows: list[dict[str, str]]) -> str:
+    return hashlib.sha256(repr(rows).encode()).hexdigest()

@@ -79,8 +79,8 @@ def timed(config: Config, folder: pathlib.Path) -> float | None:
     started = time.process_time()
     training.train(config, folder, [])
     if unbroken:
-        write_json(kept, (time.process_time() - started) / 60)
-    return read_json(kept) if kept.exists() else None
+        write_json(kept, {"cpu_minutes": (time.process_time() - started) / 60})
+    return read_json(kept)["cpu_minutes"] if kept.exists() else None
 
 
 def withstood(

@@ -93,8 +93,10 @@ def _go_on(
 ) -> None:
     """Trains to the end from where the run stands."""
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
+    history = callbacks.HistoryFile(mine.history)
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
-    backup = callbacks.Backup(run.checkpoints, model, config.checkpoint_seconds, watching)
+    remembering = [*watching, history]
+    backup = callbacks.Backup(run.checkpoints, model, config.checkpoint_seconds, remembering)
     begun = backup.initial_epoch or backup.steps_done
     if not begun and run.classifier.exists():
         raise ValueError(
@@ -116,7 +118,8 @@ def _go_on(
     mine.write_config(config, config.epochs * steps_per_epoch, dataset.digest)
     summaries.forget_after(mine, int(model.step))
     summaries.write_settings(config, mine.path)
-    _fit(model, config, dataset, backup, [*watching, *_writing(config, dataset, mine)])
+    others = [*watching, *_writing(config, dataset, mine), history, callbacks.EpochLine()]
+    _fit(model, config, dataset, backup, others)
 
 
 def _begun(config: Config, run: Workdir) -> Config:
@@ -162,13 +165,11 @@ def _fit(
 
 
 def _writing(config: Config, dataset: data.Dataset, run: Workdir) -> list[keras.callbacks.Callback]:
-    """What is kept and printed of each epoch."""
+    """What is written for TensorBoard."""
     shown = dataset.validation.first(_SHOWN)
     return [
         summaries.hparams_callback(config, run.path),
         callbacks.TensorBoard(run.path, shown.floats, shown.labels),
-        callbacks.HistoryFile(run.history),
-        callbacks.EpochLine(),
     ]
 
 
