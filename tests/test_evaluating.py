@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import keras
@@ -11,6 +10,7 @@ from jarn_tf import attacks, evaluation
 from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.evaluation import Attack
 from jarn_tf.evaluation.masking import measurements
+from jarn_tf.files import read_json
 from jarn_tf.runs import evaluating
 
 
@@ -18,7 +18,7 @@ def test_evaluate_a_classifier_of_one_s_own(digits_classifier, digits, tmp_path)
     digits_classifier.save(tmp_path / "mine.keras")
     target = evaluating.saved_model(tmp_path / "mine.keras", "digits", tmp_path / "out")
     rows = evaluating.evaluate(target, [Attack("fgsm", 0.05)], examples=50)["attacks"]
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["attacks"] == rows
+    assert read_json(tmp_path / "out" / "evaluation.json")["attacks"] == rows
     predicted = digits_classifier(digits.test.floats[:50]).numpy().argmax(axis=1)
     assert rows[0]["accuracy"] == pytest.approx((predicted == digits.test.labels[:50]).mean())
 
@@ -88,7 +88,7 @@ def test_an_interrupted_evaluation_continues(target, broken_off, tmp_path, monke
     assert not (target.output / "evaluation_state").exists()
 
     def content(folder):
-        found = json.loads((folder / "evaluation.json").read_text())
+        found = read_json(folder / "evaluation.json")
         for row in found["attacks"]:
             del row["seconds"]
         return found

@@ -6,6 +6,7 @@ import pytest
 import toys
 
 from jarn_tf.evaluation import Attack
+from jarn_tf.files import read_json
 from jarn_tf.runs import evaluations
 
 FGSM, PGD = Attack("fgsm", 0.1), Attack("pgd5", 0.1)
@@ -29,7 +30,7 @@ def test_the_newest_stands_on_top_and_the_others_below(tmp_path):
     first, second, third = evaluation(FGSM), evaluation(PGD), evaluation(PGD, examples=5)
     for found in (first, second, third):
         evaluations.add(tmp_path, found)
-    content = json.loads((tmp_path / "evaluation.json").read_text())
+    content = read_json(tmp_path / "evaluation.json")
     assert content == third | {"earlier": [second, first]}
     assert evaluations.read(tmp_path) == [third, second, first]
 
@@ -121,7 +122,7 @@ def test_no_file_holds_nothing(tmp_path, capsys):
 def test_damage_to_one_leaves_the_others(tmp_path, damage):
     for found in (evaluation(FGSM), evaluation(PGD)):
         evaluations.add(tmp_path, found)
-    content = json.loads((tmp_path / "evaluation.json").read_text())
+    content = read_json(tmp_path / "evaluation.json")
     spoilt = evaluation(FGSM, examples=5) | damage if damage and damage != 3 else damage
     content["earlier"].insert(0, spoilt)
     (tmp_path / "evaluation.json").write_text(json.dumps(content))

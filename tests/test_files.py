@@ -15,12 +15,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
     with pytest.raises(OSError, match="no space left"):
         files.write_atomically(path, half)
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert files.read_json(path) == {"a": 1}
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "f.json"
     for content in ({"a": 1}, {"b": [1, 2]}):
         files.write_json(path, content)
-        assert json.loads(path.read_text()) == content
+        assert files.read_json(path) == content
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_value_that_changed_since_is_noticed(tmp_path):
+    path = tmp_path / "f.json"
+    files.write_json(path, {"accuracy": 0.25, "name": "fgsm"})
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    with pytest.raises(ValueError, match="is not as it was written"):
+        files.read_json(path)
+    content = json.loads(path.read_text())
+    del content["sha256"]  # as of a file made by hand
+    path.write_text(json.dumps(content))
+    assert files.read_json(path) == {"accuracy": 0.75, "name": "fgsm"}

@@ -88,7 +88,7 @@ def test_a_run_needs_the_file_of_another_kind_once(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(callbacks.CheckpointEachEpoch, "on_epoch_begin", interrupt)
+        patch.setattr(callbacks.Backup, "on_epoch_begin", interrupt)
         training.train(config, broken.path, [])
     of_another_kind.unlink()
     for run, said in ((unbroken, "is finished"), (broken, "Continuing")):

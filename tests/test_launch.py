@@ -14,6 +14,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 from events import written
 
+from jarn_tf.files import read_json
 from jarn_tf.runs import config as config_lib
 from jarn_tf.runs.settings import Optimizer
 from launch import command, train
@@ -50,7 +51,7 @@ def test_train_writes_every_file_of_the_contract(run_dir):
 def test_evaluate_adds_to_what_training_measured(run_dir, tmp_path):
     for name in ("config.json", "classifier.keras", "evaluation.json"):
         shutil.copy(run_dir / name, tmp_path)
-    before = json.loads((tmp_path / "evaluation.json").read_text())
+    before = read_json(tmp_path / "evaluation.json")
     radii = "--epsilon=0.1,8/255"
     done = commands.launch("evaluate", f"--workdir={tmp_path}", "--attacks=fgsm,pgd3", radii)
     content = json.loads((tmp_path / "evaluation.json").read_text())

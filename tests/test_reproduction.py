@@ -21,6 +21,7 @@ from jarn_tf import (
     reproduction,
 )
 from jarn_tf.evaluation import Attack
+from jarn_tf.files import read_json
 from jarn_tf.reproduction import (
     figure3,
     models,
@@ -208,7 +209,7 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, options, parts):
 def test_a_table_is_of_the_saved_classifiers(finished, digits):
     found = means(finished)
     test = digits.test.first(32)
-    content = json.loads((finished / "table1.json").read_text())
+    content = read_json(finished / "table1.json")
     assert len(content["cells"]) == 2
     for row in ("standard", "jarn"):
         (folder,) = (finished / "models").glob(f"*_{row}_seed0")
@@ -265,7 +266,7 @@ def test_an_interrupted_table_goes_on_and_ends_as_the_unbroken_one(
         patch.setattr(training, "train", stop)
         reproduction.reproduce(make(tmp_path, seeds=(0, 1)))
     path = tmp_path / "table1.json"
-    kept = json.loads(path.read_text())["cells"] if path.exists() else {}
+    kept = read_json(path)["cells"] if path.exists() else {}
     assert len(kept) == cell
     assert not (tmp_path / "table1.csv").exists()
     reproduction.reproduce(make(tmp_path, seeds=(0, 1)))
@@ -289,7 +290,7 @@ def test_a_table_interrupted_in_training_ends_as_the_unbroken_one(finished, tmp_
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         patch.setattr(callbacks.Backup, "on_epoch_end", on_epoch_end)
         reproduction.reproduce(make(tmp_path))
-    content = json.loads((tmp_path / "table1.json").read_text())
+    content = read_json(tmp_path / "table1.json")
     assert list(content["cells"]) == ["Standard, seed 0"]
     reproduction.reproduce(make(tmp_path))
     assert (tmp_path / "table1.csv").read_bytes() == (finished / "table1.csv").read_bytes()
@@ -319,7 +320,7 @@ def test_one_seed_has_no_spread(played, tmp_path):
 
 def test_other_seeds_and_rows_are_added_to_the_file(played, tmp_path):
     reproduction.reproduce(make(tmp_path, rows=("standard",)))
-    before = json.loads((tmp_path / "table1.json").read_text())["cells"]
+    before = read_json(tmp_path / "table1.json")["cells"]
     reproduction.reproduce(make(tmp_path, rows=("standard",), seeds=(3,)))
     reproduction.reproduce(make(tmp_path, rows=("jarn",)))
     assert [(run.defense, run.seed) for run in played] == [
@@ -327,7 +328,7 @@ def test_other_seeds_and_rows_are_added_to_the_file(played, tmp_path):
         ("standard", 3),
         ("jarn", 0),
     ]
-    after = json.loads((tmp_path / "table1.json").read_text())["cells"]
+    after = read_json(tmp_path / "table1.json")["cells"]
     assert len(after) == 3 and after.items() >= before.items()
     found = numbers(tmp_path)
     assert found["standard", "FGSM"]["seeds"] == "2"
@@ -341,7 +342,7 @@ def test_a_collapsed_model_is_named_below_the_table(played, tmp_path):
     reproduction.reproduce(make(tmp_path))
     (folder,) = (tmp_path / "models").glob("*_jarn_seed0")
     path = folder / "evaluation.json"
-    content = json.loads(path.read_text())
+    content = read_json(path)
     path.write_text(json.dumps(content | {"collapsed_to_class": 7}))
     (tmp_path / "table1.json").unlink()
     lines = reproduction.reproduce(make(tmp_path)).splitlines()
@@ -386,12 +387,12 @@ def test_results_of_other_presets_are_left_alone(played, tmp_path, monkeypatch):
 def test_results_made_before_a_row_existed_go_on(played, tmp_path):
     reproduction.reproduce(make(tmp_path))
     path = tmp_path / "table1.json"
-    content = json.loads(path.read_text())
+    content = read_json(path)
     del content["setting"]["settings of trades"]
     path.write_text(json.dumps(content))
     reproduction.reproduce(make(tmp_path, rows=("standard", "trades")))
     assert len(played) == 3
-    assert "settings of trades" in json.loads(path.read_text())["setting"]
+    assert "settings of trades" in read_json(path)["setting"]
 
 
 def test_results_outlive_a_new_option_that_is_off(played, tmp_path, monkeypatch):
@@ -425,7 +426,7 @@ def test_a_damaged_result_file_is_left_alone(finished, tmp_path, no_training, da
 
 @pytest.mark.parametrize("missing", ["machine", "versions", "values"])
 def test_a_result_file_that_lacks_a_part_is_left_alone(finished, tmp_path, no_training, missing):
-    content = json.loads((finished / "table1.json").read_text())
+    content = read_json(finished / "table1.json")
     first = next(iter(content["cells"].values()))
     del (first if missing == "values" else content)[missing]
     (tmp_path / "table1.json").write_text(json.dumps(content))

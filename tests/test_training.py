@@ -18,6 +18,7 @@ from conftest import TINY
 
 from jarn_tf import Defense, callbacks, data
 from jarn_tf.evaluation import Attack, robustness
+from jarn_tf.files import read_json
 from jarn_tf.runs import evaluating, training
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.workdir import Workdir, locked
@@ -114,7 +115,7 @@ def test_a_run_stopped_again_and_again_ends_as_the_unbroken_one(tiny_config, run
         assert not (workdir / "model.keras").exists()
     rows = training.train(tiny_config, workdir)["attacks"]
     assert_same_run(workdir, run_dir)
-    expected = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
+    expected = read_json(run_dir / "evaluation.json")["attacks"]
     assert [r["accuracy"] for r in rows] == [r["accuracy"] for r in expected]
 
 
@@ -204,7 +205,7 @@ def test_another_configuration_is_refused(tiny_config, run_dir):
 
 def test_a_run_made_before_a_setting_existed(tiny_config, run_dir, tmp_path):
     """It goes on with the default, `robust_every` being 1, and with nothing else."""
-    content = json.loads((run_dir / "config.json").read_text())
+    content = read_json(run_dir / "config.json")
     del content["config"]["robust_every"], content["config"]["keep_best_robust"]
     (tmp_path / "config.json").write_text(json.dumps(content))
     as_then = dataclasses.replace(tiny_config, keep_best_robust=False)
@@ -231,7 +232,7 @@ def test_other_images_under_the_same_name_are_refused(
         training.train(tiny_config, run_dir)
     assert "\n" not in str(error.value)
     assert snapshot(run_dir) == before
-    content = json.loads((run_dir / "config.json").read_text())
+    content = read_json(run_dir / "config.json")
     del content["data"]  # as in a run made before digests were noted
     (tmp_path / "config.json").write_text(json.dumps(content))
     Workdir(tmp_path).refuse_other_data("digits", other.digest)
@@ -303,7 +304,7 @@ def test_two_workers_train_as_one(run_dir, tmp_path):
 
 
 def test_config_json_holds_the_resolved_settings_and_versions(tiny_config, run_dir):
-    content = json.loads((run_dir / "config.json").read_text())
+    content = read_json(run_dir / "config.json")
     assert content["config"] == tiny_config.as_dict()
     assert content["versions"]["tensorflow"] == tf.__version__
     assert content["versions"]["keras"] == keras.__version__
@@ -335,7 +336,7 @@ def test_the_best_robust_classifier_is_that_of_history_csv(run_dir, tiny_config,
     with open(run_dir / "history.csv", newline="") as file:
         accuracies = [float(row["val_robust_accuracy"]) for row in csv.DictReader(file)]
     best = int(np.argmax(accuracies))
-    note = json.loads((run_dir / "best_robust_classifier.json").read_text())
+    note = read_json(run_dir / "best_robust_classifier.json")
     assert (note["epoch"], note["val_robust_accuracy"]) == (best, accuracies[best])
     classifier = keras.models.load_model(run_dir / "best_robust_classifier.keras")
     held_out = data.load(
@@ -378,7 +379,7 @@ def test_what_a_run_is_watched_for(tmp_path, monkeypatch, defense):
 
 
 def test_evaluation_json_is_of_the_saved_classifier(run_dir, tiny_config, digits):
-    content = json.loads((run_dir / "evaluation.json").read_text())
+    content = read_json(run_dir / "evaluation.json")
     assert content["dataset"] == "digits"
     assert content["examples"] == 64
     rows = {row["name"]: row for row in content["attacks"]}

@@ -1,7 +1,6 @@
 """Hostile files, a kind at a time: refused in one line, nothing run, nothing written elsewhere."""
 
 import io
-import json
 import os
 import pathlib
 import pickle
@@ -206,7 +205,7 @@ def test_links_out_of_a_run(tmp_path):
     with pytest.raises(ValueError, match="is a link"):
         refuse_unwritable(run)
     assert {path.read_text() for path in outside.rglob("*") if path.is_file()} == {"mine"}
-    assert json.loads((run / "evaluation.json").read_text()) == {"mine": False}
+    assert files.read_json(run / "evaluation.json") == {"mine": False}
 
 
 # Arrays
