@@ -167,6 +167,17 @@ def test_what_callbacks_remember(tmp_path):
     assert whole.wait
 
 
+def test_a_second_fit_passes_nothing_by(tmp_path):
+    with pytest.raises(Stop):
+        fit(tmp_path, StopAt("batch", 0, 3))
+    model = defense()
+    backup = callbacks.Backup(tmp_path, model)
+    batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
+    for steps in (STEPS, 2 * STEPS):
+        model.fit(batches, verbose=0, callbacks=[backup])
+        assert int(model.step) == steps
+
+
 def test_checkpoints_none_of_which_can_be_read(tmp_path):
     with pytest.raises(Stop):
         fit(tmp_path, StopAt("batch", 0, 3))
@@ -185,7 +196,8 @@ def test_checkpoints_of_epochs_alone(tmp_path):
     model = Defense(toys.classifier())
     model.compile("adam")
     model.fit(IMAGES, LABELS, verbose=0)
-    tf.train.Checkpoint(model=model).write(str(tmp_path / "ckpt-2"))
+    checkpoint = tf.train.Checkpoint(model=model)
+    tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=2).save(2)
     again = Defense(toys.classifier(seed=5))
     again.compile("adam")
     backup = callbacks.Backup(tmp_path, again)

@@ -73,8 +73,9 @@ class Backup(keras.callbacks.Callback):
         self._progress = _Progress()
         self._checkpoint = tf.train.Checkpoint(model=model, progress=self._progress)
         self._restore(pathlib.Path(folder), model)
-        self.initial_epoch = self._progress.values.get("epoch", 0)
-        self.steps_done = self._progress.values.get("step", 0)
+        self._resumed = dict(self._progress.values)
+        self.initial_epoch = self._resumed.get("epoch", 0)
+        self.steps_done = self._resumed.get("step", 0)
         worker = model.distribute_strategy.cluster_resolver
         self._alone = worker is None
         if worker is not None and worker.task_id:  # all have to save, one owns the folder
@@ -83,7 +84,7 @@ class Backup(keras.callbacks.Callback):
         self._at_first = [_plain_attributes(callback) for callback in self.callbacks]
 
     def on_train_begin(self, logs=None):
-        kept = self._progress.values.get("callbacks", [])
+        kept = self._resumed.pop("callbacks", [])  # a second `fit` begins anew
         for callback, state in zip(self.callbacks, kept):
             known = _plain_attributes(callback)
             vars(callback).update({name: state[name] for name in state if name in known})
@@ -95,8 +96,9 @@ class Backup(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        if self.steps_done and epoch == self.initial_epoch:
-            self._pass_by(self.steps_done)
+        metrics = self._resumed.pop("metrics", [])
+        if self.steps_done and epoch == self.initial_epoch and metrics:
+            self._pass_by(self.steps_done, metrics)
 
     def on_train_batch_begin(self, batch, logs=None):
         self._at_rest = None
@@ -181,11 +183,10 @@ class Backup(keras.callbacks.Callback):
         for path in paths:
             prefix = str(path.with_suffix(""))
             try:
-                if _has_progress(prefix):
-                    self._checkpoint.restore(prefix).assert_existing_objects_matched()
-                else:  # of an epoch's end, before there were others
-                    tf.train.Checkpoint(model=model).restore(prefix).expect_partial()
-                    self._progress.values = {"epoch": _number(path)}
+                whole = _has_progress(prefix)  # else of an epoch's end, before there were others
+                checkpoint = self._checkpoint if whole else tf.train.Checkpoint(model=model)
+                checkpoint.restore(prefix).assert_existing_objects_matched()
+                self._progress.values = self._progress.values if whole else {"epoch": _number(path)}
             # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
             except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
                 reason = str(error).splitlines()[0]
@@ -200,7 +201,7 @@ class Backup(keras.callbacks.Callback):
                 "from the beginning, or name another."
             )
 
-    def _pass_by(self, steps: int) -> None:
+    def _pass_by(self, steps: int, metrics: list) -> None:
         """Reads the batches of so many steps without training, and then sets the metrics."""
         model, train_function = self.model, self.model.train_function
 
@@ -212,8 +213,7 @@ class Backup(keras.callbacks.Callback):
                 steps -= 1
             if not steps:
                 model.train_function = train_function
-                kept = self._progress.values["metrics"]
-                for local, values in zip(self._metric_variables(), kept, strict=True):
+                for local, values in zip(self._metric_variables(), metrics, strict=True):
                     for variable, value in zip(local, values, strict=True):
                         variable.assign(tf.cast(value, variable.dtype))
             return model.get_metrics_result()
