@@ -191,6 +191,14 @@ def test_checkpoints_none_of_which_can_be_read(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("ckpt-*")) == files
 
 
+@pytest.mark.parametrize("damage", [b"\xe5", b"{"])
+def test_a_damaged_list_of_checkpoints(tmp_path, damage):
+    with pytest.raises(Stop):
+        fit(tmp_path, StopAt("batch", 0, 3))
+    (tmp_path / "checkpoint").write_bytes(damage + (tmp_path / "checkpoint").read_bytes())
+    assert callbacks.Backup(tmp_path, defense()).steps_done == 3
+
+
 def test_checkpoints_of_epochs_alone(tmp_path):
     """As runs before this callback had them."""
     model = Defense(toys.classifier())

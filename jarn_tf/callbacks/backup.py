@@ -244,7 +244,12 @@ class _Progress(tf.train.experimental.PythonState):
 
 def _refuse_others(folder: pathlib.Path) -> None:
     """Of those that the folder's list names a `CheckpointManager` deletes all but the newest."""
-    state = tf.train.get_checkpoint_state(str(folder))
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except UnicodeDecodeError:  # other damage TensorFlow takes for no list
+        (folder / "checkpoint").unlink()
+        print(f"The list of checkpoints in {folder} is damaged and is written anew.")
+        return
     for path in state.all_model_checkpoint_paths if state else []:
         if not re.fullmatch(re.escape(str(folder)) + r"/ckpt-\d+", path):
             raise ValueError(
