@@ -167,6 +167,43 @@ def test_what_callbacks_remember(tmp_path):
     assert whole.wait
 
 
+def test_a_rate_that_each_epoch_changes(tmp_path):
+    """Once, also in the epoch that is gone on with."""
+
+    def halving():
+        return keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+
+    with pytest.raises(Stop):
+        fit(tmp_path, halving(), StopAt("batch", 1, 3))
+    model, _ = fit(tmp_path, halving())
+    assert float(model.classifier_optimizer.learning_rate) == pytest.approx(0.01 / 2**EPOCHS)
+
+
+def test_what_does_not_fit_the_checkpoint(tmp_path):
+    with pytest.raises(Stop):
+        fit(tmp_path, StopAt("batch", 0, 3))
+    other = defense()
+    other.compile(keras.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match="of another model or optimizer. Name another folder"):
+        callbacks.Backup(tmp_path, other)
+    model = defense()
+    backup = callbacks.Backup(tmp_path, model)
+    for options, message in (
+        (
+            {"x": IMAGES[:16], "y": LABELS[:16], "batch_size": 8},
+            "3 steps into an epoch, which has 2",
+        ),
+        ({"x": IMAGES, "y": LABELS, "initial_epoch": 1, "epochs": 2}, "initial_epoch=backup"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(**options, verbose=0, callbacks=[callbacks.Backup(tmp_path, model)])
+    with pytest.raises(ValueError, match="of the model that it was made with"):
+        defense().fit(IMAGES, LABELS, verbose=0, callbacks=[backup])
+    best = keras.callbacks.EarlyStopping(restore_best_weights=True)
+    with pytest.raises(ValueError, match="restore_best_weights=False"):
+        callbacks.Backup(tmp_path, model, callbacks=[best])
+
+
 def test_a_second_fit_passes_nothing_by(tmp_path):
     with pytest.raises(Stop):
         fit(tmp_path, StopAt("batch", 0, 3))

@@ -35,13 +35,14 @@ def test_rows_that_changed_since_are_noticed(tmp_path, capsys):
     path = tmp_path / "h.csv"
     first, again = callbacks.HistoryFile(path), callbacks.HistoryFile(path)
     first.on_epoch_end(0, {"loss": 2.5})
+    first.on_epoch_end(1, {"adversarial_loss": -1.0, "loss": 2.0})  # a column that comes later
     again.digest = first.digest  # as `Backup` has it
-    again.on_epoch_end(1, {"loss": 1.5})
+    again.on_epoch_end(2, {"adversarial_loss": -1.5, "loss": 1.5})
     assert capsys.readouterr().out == ""
     path.write_text(path.read_text().replace("2.5", "2.4"))
-    again.on_epoch_end(2, {"loss": 0.5})
+    again.on_epoch_end(3, {"loss": 0.5})
     assert capsys.readouterr().out.startswith(f"Warning: {path} is not as it was written")
-    assert [row["loss"] for row in rows_of(path)] == ["2.4", "1.5", "0.5"]
+    assert [row["loss"] for row in rows_of(path)] == ["2.4", "2.0", "1.5", "0.5"]
 
 
 def test_columns_may_come_later_and_no_value_is_an_empty_cell(tmp_path):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jarn_tf import arguments
 from jarn_tf.defense import Defense
 from jarn_tf.files import as_os_error
 
@@ -48,15 +49,17 @@ class Backup(keras.callbacks.Callback):
             read.
         seconds: Time between two checkpoints inside an epoch; 0 for those at its end alone.
         callbacks: Callbacks whose plain attributes (numbers, truth values, text) are kept, which is
-            what `EarlyStopping`, `ReduceLROnPlateau` and the warnings remember.
+            what `EarlyStopping`, `ReduceLROnPlateau` and the warnings remember. The same call goes
+            on with a `fit` that `EarlyStopping` has ended.
 
     Attributes:
         initial_epoch: Number of the epoch to begin or to go on with, for `fit`.
         steps_done: Steps of that epoch that are trained.
 
     Raises:
-        ValueError: No checkpoint of those in the folder can be read, or its list names others; in
-            `fit`: a weight is not finite.
+        ValueError: No checkpoint of those in the folder can be read or is of this model, its list
+            names others, or a bad argument; in `fit`: a weight is not finite, or epoch, metrics or
+            number of steps do not fit the checkpoint.
         OSError: In `fit`: a checkpoint cannot be written. The ones before are left as they are.
     """
 
@@ -68,8 +71,16 @@ class Backup(keras.callbacks.Callback):
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
+        arguments.not_negative("seconds", seconds)
+        if not isinstance(model, Defense):
+            raise ValueError(f"model must be a jarn_tf.Defense or JARN. Received: {model!r}.")
+        if any(getattr(callback, "restore_best_weights", False) for callback in callbacks):
+            raise ValueError(
+                "EarlyStopping's best weights are not kept. Give restore_best_weights=False."
+            )
         self.seconds = seconds
         self.callbacks = tuple(callbacks)
+        self._of = model
         self._progress = _Progress()
         self._checkpoint = tf.train.Checkpoint(model=model, progress=self._progress)
         self._restore(pathlib.Path(folder), model)
@@ -84,6 +95,8 @@ class Backup(keras.callbacks.Callback):
         self._at_first = [_plain_attributes(callback) for callback in self.callbacks]
 
     def on_train_begin(self, logs=None):
+        if self.model is not self._of:
+            raise ValueError("A Backup is of the model that it was made with. Received another.")
         kept = self._resumed.pop("callbacks", [])  # a second `fit` begins anew
         for callback, state in zip(self.callbacks, kept):
             known = _plain_attributes(callback)
@@ -96,8 +109,18 @@ class Backup(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        metrics = self._resumed.pop("metrics", [])
-        if self.steps_done and epoch == self.initial_epoch and metrics:
+        if "metrics" not in self._resumed:  # nothing to go on with, or gone on already
+            return
+        metrics, steps = self._resumed.pop("metrics"), self.params["steps"]
+        if epoch != self.initial_epoch:
+            raise ValueError("Training goes on: give fit initial_epoch=backup.initial_epoch.")
+        if steps is not None and self.steps_done > steps:
+            raise ValueError(
+                f"The checkpoint is {self.steps_done} steps into an epoch, which has {steps} now."
+            )
+        # Again, after callbacks that set the learning rate at the beginning of an epoch.
+        self._checkpoint.restore(self._restored)
+        if self.steps_done:
             self._pass_by(self.steps_done, metrics)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -129,6 +152,7 @@ class Backup(keras.callbacks.Callback):
     def _state(self, steps_done: int) -> dict[str, Any]:
         """What is to be known beside the checkpoint's variables, as JSON values."""
         return {
+            "model": _kind(self.model),
             "epoch": self._epoch,
             "step": steps_done,
             "metrics": [_values(local) for local in self._metric_variables()],
@@ -186,19 +210,23 @@ class Backup(keras.callbacks.Callback):
                 whole = _has_progress(prefix)  # else of an epoch's end, before there were others
                 checkpoint = self._checkpoint if whole else tf.train.Checkpoint(model=model)
                 checkpoint.restore(prefix).assert_existing_objects_matched()
+                of = self._progress.values.get("model", _kind(model)) if whole else _kind(model)
+                if of != _kind(model):
+                    raise ValueError(f"it is of {' with '.join(map(str, of))}")
                 self._progress.values = self._progress.values if whole else {"epoch": _number(path)}
             # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
             except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
                 reason = str(error).splitlines()[0]
                 print(f"Checkpoint {prefix} cannot be read ({reason}); trying the one before.")
                 continue
+            self._restored = prefix
             for seed, value in zip(_seeds(model), self._progress.values.get("seeds", [])):
                 seed.assign(value)
             return
         if paths:
             raise ValueError(
-                f"None of the checkpoints in {folder} can be read. Delete that folder to train "
-                "from the beginning, or name another."
+                f"None of the checkpoints in {folder} can be read: they are damaged, or of another "
+                "model or optimizer. Name another folder."
             )
 
     def _pass_by(self, steps: int, metrics: list) -> None:
@@ -208,6 +236,8 @@ class Backup(keras.callbacks.Callback):
         def read(iterator):
             nonlocal steps
             model.build_metrics(iterator)
+            if len(metrics) != len(self._metric_variables()):
+                raise ValueError("The metrics are others than those of the checkpoint.")
             for _ in range(min(steps, model.steps_per_execution)):
                 next(iterator)
                 steps -= 1
@@ -260,6 +290,12 @@ def _refuse_others(folder: pathlib.Path) -> None:
 
 def _has_progress(prefix: str) -> bool:
     return any(name.startswith("progress/") for name, _ in tf.train.list_variables(prefix))
+
+
+def _kind(model: Defense) -> list:
+    """What a checkpoint's model has to have in common with this one."""
+    optimizers = [type(getattr(model, name)).__name__ for name in model.OPTIMIZERS]
+    return [type(model).__name__, *optimizers, f"{len(model.variables)} variables"]
 
 
 def _number(path: pathlib.Path) -> int:

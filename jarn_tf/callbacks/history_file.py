@@ -62,4 +62,5 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 def _digest(rows: list[dict[str, str]]) -> str:
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+    # Sorted, as columns that come later stand last in the file.
+    return hashlib.sha256(repr([sorted(row.items()) for row in rows]).encode()).hexdigest()
