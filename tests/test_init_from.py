@@ -83,9 +83,12 @@ def test_a_run_needs_the_file_of_another_kind_once(
     (clean,) = json.loads(unbroken.before.read_text())["attacks"]
     assert clean["accuracy"] == np.mean(predicted == digits.test.labels[:40])
 
+    begin = callbacks.Backup.on_epoch_begin
+
     def interrupt(callback, epoch, logs=None):
         if epoch:
             raise KeyboardInterrupt
+        begin(callback, epoch, logs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(callbacks.Backup, "on_epoch_begin", interrupt)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from events import pictures, written
 
+from jarn_tf.files import read_json
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.workdir import Workdir
@@ -23,7 +24,7 @@ def test_a_picture_of_the_untrained_model_and_of_each_epoch(run_dir):
 
 
 def test_test_accuracies_are_shares_at_the_last_step(run_dir):
-    rows = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
+    rows = read_json(run_dir / "evaluation.json")["attacks"]
     found = written(run_dir / "test")
     names = {"clean": "", "fgsm": "_at_0.0314", "pgd40": "_at_0.0314", "worst_case": "_at_0.0314"}
     expected = {
