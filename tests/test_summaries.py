@@ -1,6 +1,5 @@
 """What a run leaves for TensorBoard; how TensorBoard shows it is in test_callbacks."""
 
-import json
 import shutil
 
 import pytest
@@ -64,7 +63,7 @@ def test_a_preset_as_it_is_differs_in_nothing(tmp_path):
 
 def test_training_writes_its_result_as_a_text(run_dir):
     ((step, text),) = written(run_dir / "test")["evaluation"]
-    rows = json.loads((run_dir / "evaluation.json").read_text())["attacks"]
+    rows = read_json(run_dir / "evaluation.json")["attacks"]
     assert step == 16
     for row in rows:
         assert f"| {row['name']} |" in text.item().decode()
@@ -79,7 +78,7 @@ def test_a_later_verdict_stands_above_what_was_found_before(run_dir, tmp_path, w
         shutil.copy(run_dir / "config.json", tmp_path)
     evidence = {"name": "transfer", "label": "masked", "finding": "It breaks 80 of 100."}
     verdict = {"label": "masked", "epsilon": 0.1, "examples": 100, "evidence": [evidence]}
-    old = json.loads((run_dir / "evaluation.json").read_text())
+    old = read_json(run_dir / "evaluation.json")
     row = next(row for row in old["attacks"] if row["name"] == "clean") | {"accuracy": 0.125}
     evaluations.add(tmp_path, old | {"attacks": [row], "verdict": verdict})
     summaries.write_evaluations(Workdir(tmp_path))
