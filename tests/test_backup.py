@@ -184,7 +184,7 @@ def test_what_does_not_fit_the_checkpoint(tmp_path):
         fit(tmp_path, StopAt("batch", 0, 3))
     other = defense()
     other.compile(keras.optimizers.SGD(0.1))
-    with pytest.raises(ValueError, match="of another model or optimizer. Name another folder"):
+    with pytest.raises(ValueError, match="of another model, optimizer or version"):
         callbacks.Backup(tmp_path, other)
     model = defense()
     backup = callbacks.Backup(tmp_path, model)
@@ -236,18 +236,32 @@ def test_a_damaged_list_of_checkpoints(tmp_path, damage):
     assert callbacks.Backup(tmp_path, defense()).steps_done == 3
 
 
-def test_checkpoints_of_epochs_alone(tmp_path):
-    """As runs before this callback had them."""
-    model = Defense(toys.classifier())
-    model.compile("adam")
-    model.fit(IMAGES, LABELS, verbose=0)
-    checkpoint = tf.train.Checkpoint(model=model)
-    tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=2).save(2)
-    again = Defense(toys.classifier(seed=5))
-    again.compile("adam")
-    backup = callbacks.Backup(tmp_path, again)
-    assert (backup.initial_epoch, backup.steps_done) == (2, 0)
-    toys.assert_same(toys.state(again), toys.state(model))
+def test_checkpoints_of_another_network_leave_this_one(tmp_path):
+    """Also of one with as many variables, of the same class and optimizer."""
+    for channels in (4, 5):
+        network = toys.classifier()
+        image, logits = network.inputs, keras.layers.Dense(channels)(network.outputs[0])
+        model = Defense(keras.Model(image, keras.layers.Dense(3)(logits)))
+        model.compile("adam")
+        if channels == 4:
+            model.fit(IMAGES, LABELS, verbose=0, callbacks=[callbacks.Backup(tmp_path, model)])
+    before = toys.state(model)
+    with pytest.raises(ValueError, match="of another model"):
+        callbacks.Backup(tmp_path, model)
+    toys.assert_same(toys.state(model), before)
+
+
+def test_sigterm_after_a_fit_that_failed(tmp_path):
+    """Does what it did before."""
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
+    try:
+        with pytest.raises(Stop):
+            fit(tmp_path, StopAt("batch", 0, 3))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

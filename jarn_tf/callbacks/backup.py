@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pathlib
-import re
 import signal
-import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import arguments
+from jarn_tf.callbacks.checkpoints import Checkpoints, values
 from jarn_tf.defense import Defense
-from jarn_tf.files import as_os_error
 
 
 class Backup(keras.callbacks.Callback):
@@ -81,17 +78,12 @@ class Backup(keras.callbacks.Callback):
         self.seconds = seconds
         self.callbacks = tuple(callbacks)
         self._of = model
-        self._progress = _Progress()
-        self._checkpoint = tf.train.Checkpoint(model=model, progress=self._progress)
-        self._restore(pathlib.Path(folder), model)
-        self._resumed = dict(self._progress.values)
+        self._alone = model.distribute_strategy.cluster_resolver is None
+        self._checkpoints = Checkpoints(folder, model)
+        self._resumed = dict(self._checkpoints.progress)
         self.initial_epoch = self._resumed.get("epoch", 0)
         self.steps_done = self._resumed.get("step", 0)
-        worker = model.distribute_strategy.cluster_resolver
-        self._alone = worker is None
-        if worker is not None and worker.task_id:  # all have to save, one owns the folder
-            folder = tempfile.mkdtemp()
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        self._epoch = self.initial_epoch
         self._at_first = [_plain_attributes(callback) for callback in self.callbacks]
 
     def on_train_begin(self, logs=None):
@@ -119,7 +111,7 @@ class Backup(keras.callbacks.Callback):
                 f"The checkpoint is {self.steps_done} steps into an epoch, which has {steps} now."
             )
         # Again, after callbacks that set the learning rate at the beginning of an epoch.
-        self._checkpoint.restore(self._restored)
+        self._checkpoints.restore()
         if self.steps_done:
             self._pass_by(self.steps_done, metrics)
 
@@ -152,11 +144,9 @@ class Backup(keras.callbacks.Callback):
     def _state(self, steps_done: int) -> dict[str, Any]:
         """What is to be known beside the checkpoint's variables, as JSON values."""
         return {
-            "model": _kind(self.model),
             "epoch": self._epoch,
             "step": steps_done,
-            "metrics": [_values(local) for local in self._metric_variables()],
-            "seeds": _values(_seeds(self.model)),
+            "metrics": [values(local) for local in self._metric_variables()],
             # Without what they were made with, which may be another when training goes on.
             "callbacks": [
                 dict(_plain_attributes(callback).items() - first.items())
@@ -170,10 +160,7 @@ class Backup(keras.callbacks.Callback):
                 f"The weights are not finite in epoch {self._epoch + 1}. Training stopped; the "
                 "last good checkpoint is kept. Lower the learning rate or the regulariser's weight."
             )
-        self._progress.values = state
-        self._number += 1
-        with as_os_error(self._manager.directory):
-            self._manager.save(self._number)
+        self._checkpoints.save(state)
         self._saved()
 
     def _saved(self) -> None:
@@ -185,6 +172,12 @@ class Backup(keras.callbacks.Callback):
             return int(self.model.step) != self._saved_step
 
     def _on_sigterm(self, number, frame):
+        # A `fit` that an exception ends tells no callback.
+        fits = (f for f, _ in traceback.walk_stack(frame) if f.f_code.co_name == "fit")
+        if all(f.f_locals.get("self") is not self.model for f in fits):
+            signal.signal(number, self._handler_before)
+            os.kill(os.getpid(), number)
+            return
         if self._asked_to_stop:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -200,35 +193,6 @@ class Backup(keras.callbacks.Callback):
 
     # Going on
 
-    def _restore(self, folder: pathlib.Path, model: Defense) -> None:
-        _refuse_others(folder)
-        paths = sorted(folder.glob("ckpt-*.index"), key=_number, reverse=True)
-        self._number = max(map(_number, paths), default=0)
-        for path in paths:
-            prefix = str(path.with_suffix(""))
-            try:
-                whole = _has_progress(prefix)  # else of an epoch's end, before there were others
-                checkpoint = self._checkpoint if whole else tf.train.Checkpoint(model=model)
-                checkpoint.restore(prefix).assert_existing_objects_matched()
-                of = self._progress.values.get("model", _kind(model)) if whole else _kind(model)
-                if of != _kind(model):
-                    raise ValueError(f"it is of {' with '.join(map(str, of))}")
-                self._progress.values = self._progress.values if whole else {"epoch": _number(path)}
-            # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
-            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                print(f"Checkpoint {prefix} cannot be read ({reason}); trying the one before.")
-                continue
-            self._restored = prefix
-            for seed, value in zip(_seeds(model), self._progress.values.get("seeds", [])):
-                seed.assign(value)
-            return
-        if paths:
-            raise ValueError(
-                f"None of the checkpoints in {folder} can be read: they are damaged, or of another "
-                "model or optimizer. Name another folder."
-            )
-
     def _pass_by(self, steps: int, metrics: list) -> None:
         """Reads the batches of so many steps without training, and then sets the metrics."""
         model, train_function = self.model, self.model.train_function
@@ -243,8 +207,8 @@ class Backup(keras.callbacks.Callback):
                 steps -= 1
             if not steps:
                 model.train_function = train_function
-                for local, values in zip(self._metric_variables(), metrics, strict=True):
-                    for variable, value in zip(local, values, strict=True):
+                for local, kept in zip(self._metric_variables(), metrics, strict=True):
+                    for variable, value in zip(local, kept, strict=True):
                         variable.assign(tf.cast(value, variable.dtype))
             return model.get_metrics_result()
 
@@ -254,64 +218,6 @@ class Backup(keras.callbacks.Callback):
         """Every variable of the metrics, one of each replica here."""
         local = self.model.distribute_strategy.experimental_local_results
         return [local(v.value) for metric in self.model.metrics for v in metric.variables]
-
-
-class _Progress(tf.train.experimental.PythonState):
-    """JSON values in a checkpoint."""
-
-    def __init__(self):
-        self.values: dict[str, Any] = {}
-
-    def serialize(self) -> str:
-        return json.dumps(self.values)
-
-    def deserialize(self, string_value: str) -> None:
-        values = json.loads(string_value)
-        if not (isinstance(values, dict) and isinstance(values.get("epoch"), int)):
-            raise ValueError("it does not say its epoch")
-        self.values = values
-
-
-def _refuse_others(folder: pathlib.Path) -> None:
-    """Of those that the folder's list names a `CheckpointManager` deletes all but the newest."""
-    try:
-        state = tf.train.get_checkpoint_state(str(folder))
-    except UnicodeDecodeError:  # other damage TensorFlow takes for no list
-        (folder / "checkpoint").unlink()
-        print(f"The list of checkpoints in {folder} is damaged and is written anew.")
-        return
-    for path in state.all_model_checkpoint_paths if state else []:
-        if not re.fullmatch(re.escape(str(folder)) + r"/ckpt-\d+", path):
-            raise ValueError(
-                f"{folder / 'checkpoint'} names {path}, which is none of its folder. Name another "
-                "folder."
-            )
-
-
-def _has_progress(prefix: str) -> bool:
-    return any(name.startswith("progress/") for name, _ in tf.train.list_variables(prefix))
-
-
-def _kind(model: Defense) -> list:
-    """What a checkpoint's model has to have in common with this one."""
-    optimizers = [type(getattr(model, name)).__name__ for name in model.OPTIMIZERS]
-    return [type(model).__name__, *optimizers, f"{len(model.variables)} variables"]
-
-
-def _number(path: pathlib.Path) -> int:
-    digits = path.stem.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else -1
-
-
-def _seeds(model: keras.Model) -> list[keras.Variable]:
-    """States of the random generators of a model's layers, which `weights` lack."""
-    weights = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _values(variables: Sequence[tf.Variable]) -> list:
-    """As JSON values."""
-    return [variable.numpy().tolist() for variable in variables]
 
 
 def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _begun(config: Config, run: Workdir) -> Config:
 
     Without one the file is read again, as the other networks are drawn after it.
     """
-    if config.init_from is None or not any(run.checkpoints.glob("ckpt-*.index")):
+    if config.init_from is None or not callbacks.checkpoints.in_folder(run.checkpoints):
         return config
     copy = str(run.classifier_before)
     return dataclasses.replace(config, init_from=copy, pixel_scale=1.0, probabilities=False)
