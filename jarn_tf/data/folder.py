@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import math
 import os
 import pathlib
@@ -166,9 +167,16 @@ def _picture(
     Raises:
         ValueError: It is not to be scaled and has another shape than the one given.
     """
-    size = _size(path)
-    if size is None:
+    if not path.is_file():  # a pipe, say, which would never end
         return None
+    try:
+        file = io.BytesIO(path.read_bytes())
+        picture = PIL.Image.open(file)
+    except Exception:  # Pillow has no common class for what it raises
+        return None
+    if picture.mode.startswith(("I", "F")):  # of more than 8 bits, which Pillow would clip
+        return None
+    size = picture.height, picture.width
     if image_size is None and shape is not None and size != shape[:2]:  # before it takes memory
         raise ValueError(
             f"Pictures must be of one size, or --image_size has to be given. Received one of "
@@ -177,23 +185,11 @@ def _picture(
     try:
         return np.asarray(
             keras.utils.load_img(
-                path,
+                file,
                 target_size=image_size and (image_size, image_size),
                 interpolation="bilinear",
                 keep_aspect_ratio=True,
             )
         )
-    except Exception:  # Pillow has no common class for what it raises
-        return None
-
-
-def _size(path: pathlib.Path) -> tuple[int, int] | None:
-    """Height and width that a picture says it has; None if it is none of at most 8 bits."""
-    if not path.is_file():  # a pipe, say, which would never end
-        return None
-    try:
-        with PIL.Image.open(path) as picture:
-            deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip
-            return None if deep else (picture.height, picture.width)
     except Exception:  # as above
         return None
