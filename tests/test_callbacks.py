@@ -683,6 +683,19 @@ def test_a_line_says_how_long_is_left(monkeypatch, capsys, seconds, left):
     assert lines[-1].endswith("loss 0.5")
 
 
+def test_a_step_that_is_compiled_is_not_expected_again(monkeypatch, capsys):
+    clock = types.SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr("jarn_tf.callbacks.epoch_line.time", clock)
+    line = callbacks.EpochLine()
+    line.set_params({"steps": None, "epochs": 3})
+    line.on_epoch_begin(0)
+    for batch, seconds in enumerate((100, 2, 2, 2)):
+        clock.now += seconds
+        line.on_train_batch_end(batch)
+    line.on_epoch_end(0)
+    assert capsys.readouterr().out == "1/3, 106 s: 16 s left\n"
+
+
 def test_a_line_says_that_jarn_s_phase_is_to_come(monkeypatch, capsys):
     def over(start_step):
         of = epoch_lines(monkeypatch, capsys, 4, 1.0, {}, (10, 20, 30, 40), start_step)

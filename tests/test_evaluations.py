@@ -47,9 +47,9 @@ def test_those_of_another_classifier_or_dataset_are_put_aside(tmp_path, capsys, 
     before = (tmp_path / "evaluation.json").read_bytes()
     evaluations.add(tmp_path, evaluation(PGD, **other))
     assert evaluations.read(tmp_path) == [evaluation(PGD, **other)]
-    assert (tmp_path / "evaluation.1").read_bytes() == before
+    assert (tmp_path / "evaluation.1.json").read_bytes() == before
     (line,) = capsys.readouterr().err.splitlines()
-    assert "another classifier" in line and "evaluation.1" in line
+    assert "another classifier" in line and "evaluation.1.json" in line
 
 
 def test_other_images_under_the_same_name_are_another_dataset(tmp_path):
@@ -60,7 +60,7 @@ def test_other_images_under_the_same_name_are_another_dataset(tmp_path):
     now = evaluation(PGD, data="as now")
     evaluations.add(tmp_path, now)
     assert evaluations.read(tmp_path) == [now, more]
-    assert (tmp_path / "evaluation.1").exists()
+    assert (tmp_path / "evaluation.1.json").exists()
 
 
 def test_find_takes_those_of_the_classifier_alone(tmp_path):
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_holds_nothing_and_is_kept(tmp_path, content,
     assert evaluations.read(tmp_path) == []
     evaluations.add(tmp_path, evaluation(FGSM))
     assert evaluations.read(tmp_path) == [evaluation(FGSM)]
-    assert (tmp_path / "evaluation.1").read_text() == content
+    assert (tmp_path / "evaluation.1.json").read_text() == content
     assert "damage" in capsys.readouterr().err
 
 
@@ -129,4 +129,4 @@ def test_damage_to_one_leaves_the_others(tmp_path, damage):
     assert evaluations.read(tmp_path) == [evaluation(PGD), evaluation(FGSM)]
     evaluations.add(tmp_path, evaluation(PGD, examples=3))
     assert evaluations.read(tmp_path)[1:] == [evaluation(PGD), evaluation(FGSM)]
-    assert (tmp_path / "evaluation.1").exists()
+    assert (tmp_path / "evaluation.1.json").exists()

@@ -27,12 +27,13 @@ class EpochLine(keras.callbacks.Callback):
     images, `attacked` that on those under attack, `D` the share of real images and of adapted
     Jacobians that JARN's discriminator tells. All the rest is in `history.csv`.
 
-    What is left is said at the pace of this epoch. It is "over" that where JARN's phase, whose
-    steps take longer, comes later or began within this epoch.
+    What is left is said at the pace of this epoch, without its first step, which may have been
+    compiled in it. It is "over" that where JARN's phase, whose steps take longer, comes later or
+    began within this epoch.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.perf_counter()
+        self._started, self._first_done, self._batches = time.perf_counter(), None, 0
         self._first = _step(self.model)
         steps, epochs = self.params.get("steps"), self.params.get("epochs")
         self._head = f"{epoch + 1}/{epochs}"
@@ -40,6 +41,8 @@ class EpochLine(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.update()
+        self._first_done = self._first_done or time.perf_counter()
+        self._batches += 1
 
     def on_epoch_end(self, epoch, logs=None):
         self._bar.close()
@@ -47,12 +50,18 @@ class EpochLine(keras.callbacks.Callback):
         shown = [form.format(logs[name]) for name, form in _SHOWN.items() if name in logs]
         if all(name in logs for name in _GAME):
             shown.append("D {:.2f}/{:.2f}".format(*(logs[name] for name in _GAME)))
-        seconds = time.perf_counter() - self._started
+        now = time.perf_counter()
         left = self.params.get("epochs") - epoch - 1
         if left:
             over = "over " if self._phase_comes(left) else ""
-            shown.append(f"{over}{_duration(left * seconds)} left")
-        print(f"{self._head}, {seconds:.0f} s: {', '.join(shown)}", flush=True)
+            shown.append(f"{over}{_duration(left * self._pace(now))} left")
+        print(f"{self._head}, {now - self._started:.0f} s: {', '.join(shown)}", flush=True)
+
+    def _pace(self, now: float) -> float:
+        """Seconds of an epoch like this one."""
+        if self._batches < 2:
+            return now - self._started
+        return (now - self._first_done) * self._batches / (self._batches - 1)
 
     def _phase_comes(self, left: int) -> bool:
         """Whether some of the steps to come are of JARN's phase and some of this epoch's not."""

@@ -57,7 +57,9 @@ def add(folder: pathlib.Path, new: dict[str, Any]) -> None:
     whole = [old for old in there if _is_whole(old)]
     same = [old for old in whole if _belongs(old, new)]
     if len(same) < len(there):
-        aside = next(p for i in itertools.count(1) if not (p := path.with_suffix(f".{i}")).exists())
+        aside = next(
+            p for i in itertools.count(1) if not (p := path.with_suffix(f".{i}.json")).exists()
+        )
         path.rename(aside)
         damaged = len(whole) < len(there)
         what = "damage" if damaged else "evaluations of another classifier or dataset"
