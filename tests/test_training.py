@@ -391,3 +391,13 @@ def test_evaluation_json_is_of_the_saved_classifier(run_dir, tiny_config, digits
     test = digits.test.first(64)
     predicted = classifier(test.floats).numpy().argmax(axis=1)
     assert rows["clean"]["accuracy"] == pytest.approx((predicted == test.labels).mean())
+
+
+def test_deterministic_operations_are_asked_for_before_anything_else(monkeypatch, tmp_path):
+    def enable():
+        raise Stop
+
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", enable)
+    with pytest.raises(Stop):
+        training.train(preset("digits", deterministic=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -274,6 +274,12 @@ class Config:
     replicas: int = setting(
         settings.whole(), "Logical CPUs to mirror over where there is no GPU.", 1
     )
+    deterministic: bool = setting(
+        settings.TRUTH,
+        "Whether TensorFlow takes only operations that give the same result each time. On a CPU "
+        "the ones that it takes do; on a GPU some do not.",
+        False,
+    )
     data_dir: str | None = setting(
         settings.TEXT, "TFDS folder. Unset: TFDS_DATA_DIR, else TFDS's default.", None
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
@@ -61,6 +62,8 @@ def train(
     refuse_unwritable(run.path)
     if list_of_attacks is None:
         list_of_attacks = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.replicas)
     dataset = data.load(
         config.dataset,
