@@ -107,10 +107,17 @@ def run_dir(tiny_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory):
-    """The folder of an unbroken Table 1 of digits with two trained models, made likewise."""
+def finished(tmp_path_factory):
+    """The folder of an unbroken Table 1 of digits with two trained models; read it only."""
     flags = ("--experiment=table1", "--dataset=digits", "--scale=smoke", "--rows=standard,jarn")
     return once(tmp_path_factory, "reproduced", "reproduce", *flags, folder_flag="output")
+
+
+@pytest.fixture
+def output(finished, tmp_path):
+    """A folder of one's own that shares the trained models."""
+    (tmp_path / "models").symlink_to(finished / "models")
+    return tmp_path
 
 
 def once(tmp_path_factory, name, *command, folder_flag):

@@ -338,13 +338,13 @@ def test_train_imports_modules_first(monkeypatch, tmp_path):
 # Reproduction
 
 
-def test_reproduce_prints_and_writes_the_table(reproduced):
-    text = (reproduced / "table1.md").read_text()
+def test_reproduce_prints_and_writes_the_table(finished):
+    text = (finished / "table1.md").read_text()
     assert "| Standard |" in text
-    assert text in (reproduced.parent / "stdout").read_text()
+    assert text in (finished.parent / "stdout").read_text()
     for name in ("table1.json", "table1.csv", "models"):
-        assert (reproduced / name).exists()
-    assert not list(reproduced.rglob("*.partial*"))
+        assert (finished / name).exists()
+    assert not list(finished.rglob("*.partial*"))
 
 
 BAD_FLAGS = {
