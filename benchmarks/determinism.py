@@ -11,7 +11,9 @@ Run as `python -m benchmarks.determinism`.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
+import io
 import multiprocessing
 import pathlib
 import tempfile
@@ -70,7 +72,8 @@ def _trained(threads: int, changes: dict) -> list[np.ndarray]:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     with tempfile.TemporaryDirectory() as workdir:
-        training.train(preset("digits", "jarn", **SHORT | changes), workdir)
+        with contextlib.redirect_stdout(io.StringIO()):
+            training.train(preset("digits", "jarn", **SHORT | changes), workdir)
         path = callbacks.checkpoints.in_folder(Workdir(pathlib.Path(workdir)).checkpoints)[0]
         reader = tf.train.load_checkpoint(str(path))
         return [
