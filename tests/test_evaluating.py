@@ -11,7 +11,7 @@ from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.evaluation import Attack
 from jarn_tf.evaluation.masking import measurements
 from jarn_tf.files import read_json
-from jarn_tf.runs import evaluating
+from jarn_tf.runs import evaluating, saved
 
 
 def test_evaluate_a_classifier_of_one_s_own(digits_classifier, digits, tmp_path):
@@ -139,6 +139,12 @@ def test_a_model_of_another_image_shape_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not fit digits"):
         evaluating.evaluate(target, [Attack("fgsm", 0.05)])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_of_another_size_is_told_the_flag():
+    classifier = toys.classifier(image_shape=(8, 8, 3), classes=2)
+    with pytest.raises(ValueError, match="Give --image_size=8"):
+        saved.refuse_other_shape(classifier, "folder:pictures", (12, 12, 3), 2)
 
 
 @pytest.mark.parametrize("probabilities", [False, True])

@@ -53,6 +53,21 @@ def test_a_folder_of_pictures_has_the_labels_that_keras_gives(tmp_path):
     assert images.dtype == np.uint8 and labels.dtype == np.int32
 
 
+@pytest.mark.parametrize("coloured", [0, 1])
+def test_pictures_that_are_all_grey_have_one_channel(tmp_path, coloured):
+    draw(tmp_path)
+    paths = sorted(tmp_path.rglob("*.png"))
+    for path in paths[coloured:]:
+        PIL.Image.open(path).convert("L").save(path)
+    (tmp_path / "red" / "broken.png").write_bytes(b"no picture")
+    loaded = data.load(f"folder:{tmp_path}")
+    assert loaded.image_shape == (12, 12, 3 if coloured else 1)
+    found = [image.tobytes() for split in everything(loaded) for image in split.images]
+    mode = "RGB" if coloured else "L"
+    assert sorted(found) == sorted(PIL.Image.open(p).convert(mode).tobytes() for p in paths)
+    assert data.load(f"folder:{tmp_path}", image_size=8).image_shape[2] == (3 if coloured else 1)
+
+
 def test_a_folder_is_split_by_class_and_always_the_same(tmp_path):
     draw(tmp_path, 20)
     loaded, again = (data.load(f"folder:{tmp_path}") for _ in range(2))
@@ -194,6 +209,14 @@ def test_an_archive_has_its_images(tmp_path, saved):
         assert sorted((i.tobytes(), int(y)) for i, y in found) == sorted(
             (i.tobytes(), int(y)) for i, y in expected
         )
+
+
+def test_labels_that_count_from_1(tmp_path, capsys):
+    labels = np.arange(600) % 4 + 1
+    archive(tmp_path / "a.npz", y_train=labels, y_test=labels[:8])
+    assert data.load(f"npz:{tmp_path / 'a.npz'}").classes == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 of 5 classes have no training image, the first is 0" in line
 
 
 def test_forms_of_images_and_labels(tmp_path):

@@ -29,7 +29,8 @@ def load(
             what is not prepared; `"tfds:NAME"` is any other of its image classification sets.
 
             `"folder:DIR"`: pictures in a folder a class, or `train/` and `test/` (or `val/`) above
-            such folders, as `keras.utils.image_dataset_from_directory` has them; in colour.
+            such folders, as `keras.utils.image_dataset_from_directory` has them; of one channel if
+            all are grey, else of three.
 
             `"npz:FILE"`: a NumPy archive of `x_train`, `y_train`, `x_test` and `y_test`.
 

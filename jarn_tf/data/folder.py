@@ -32,9 +32,9 @@ def load(
 ) -> tuple[Split, Split, int]:
     """Training split, test split and number of classes of pictures in `source`.
 
-    Broken files are left out; standard error says how many, and names the first. So are pictures
-    of more pixels than Pillow takes for safe (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million): a small
-    file can have so many.
+    They have one channel where all are grey, else three. Broken files are left out; standard error
+    says how many, and names the first. So are pictures of more pixels than Pillow takes for safe
+    (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million): a small file can have so many.
     """
     folder = pathlib.Path(source).expanduser()
     if not folder.is_dir():
@@ -43,7 +43,7 @@ def load(
     broken: list[pathlib.Path] = []
     with warnings.catch_warnings():  # which is all that Pillow does up to twice the limit
         warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-        shape = _shape(train, image_size)
+        shape = _shape(train, image_size, 1 if _all_grey(train + test) else 3)
         train = [] if test_only else train
         kept = store.Store((len(train) + len(test)) * math.prod(shape), memory_share)
         splits = [
@@ -125,12 +125,37 @@ def _files(folder: pathlib.Path, classes: list[str]) -> list[File]:
     return found
 
 
-def _shape(files: list[File], image_size: int | None) -> tuple[int, int, int]:
+def _all_grey(files: list[File]) -> bool:
+    """Whether none of the pictures that can be read has colours."""
+    return not any(_has_colours(path) for path, _ in files)
+
+
+def _has_colours(path: pathlib.Path) -> bool:
+    try:
+        with PIL.Image.open(_regular(path)) as picture:
+            return picture.mode not in ("1", "L", "LA") and not _is_deep(picture)
+    except Exception:  # Pillow has no common class for what it raises
+        return False
+
+
+def _regular(path: pathlib.Path) -> pathlib.Path:
+    """The path of a file; OSError if it is none, as a pipe, which would never end."""
+    if not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path
+
+
+def _is_deep(picture: PIL.Image.Image) -> bool:
+    """Whether a picture has more than 8 bits, which Pillow would clip."""
+    return picture.mode.startswith(("I", "F"))
+
+
+def _shape(files: list[File], image_size: int | None, channels: int) -> tuple[int, int, int]:
     """That of the images: what is asked for, else that of the first that can be read."""
     if image_size is not None:
-        return image_size, image_size, 3
+        return image_size, image_size, channels
     for path, _ in files:
-        picture = _picture(path, None)
+        picture = _picture(path, None, channels)
         if picture is not None:
             return picture.shape
     raise ValueError(f"None of {len(files)} pictures can be read. The first is {files[0][0]}.")
@@ -148,7 +173,9 @@ def _batches(
         for start in range(0, len(files), at_once):
             some = files[start : start + at_once]
             images, labels = [], []
-            pictures = pool.map(lambda file: _picture(file[0], image_size, shape), some)
+            pictures = pool.map(
+                lambda file: _picture(file[0], image_size, shape[2], shape[:2]), some
+            )
             for (path, label), picture in zip(some, pictures):
                 if picture is None:
                     broken.append(path)
@@ -160,36 +187,37 @@ def _batches(
 
 
 def _picture(
-    path: pathlib.Path, image_size: int | None, shape: tuple[int, int, int] | None = None
+    path: pathlib.Path,
+    image_size: int | None,
+    channels: int,
+    size: tuple[int, int] | None = None,
 ) -> np.ndarray | None:
-    """A picture uint8 [height, width, 3], or its middle square scaled; None if it is broken.
+    """A picture uint8 [height, width, channels], or its middle square scaled; None if broken.
 
     Raises:
-        ValueError: It is not to be scaled and has another shape than the one given.
+        ValueError: It is not to be scaled and is not of the height and width given.
     """
-    if not path.is_file():  # a pipe, say, which would never end
-        return None
     try:
-        file = io.BytesIO(path.read_bytes())
+        file = io.BytesIO(_regular(path).read_bytes())
         picture = PIL.Image.open(file)
-    except Exception:  # Pillow has no common class for what it raises
+    except Exception:  # as above
         return None
-    if picture.mode.startswith(("I", "F")):  # of more than 8 bits, which Pillow would clip
+    if _is_deep(picture):
         return None
-    size = picture.height, picture.width
-    if image_size is None and shape is not None and size != shape[:2]:  # before it takes memory
+    received = picture.height, picture.width
+    if image_size is None and size not in (None, received):  # before it takes memory
         raise ValueError(
             f"Pictures must be of one size, or --image_size has to be given. Received one of "
-            f"{shape[0]}x{shape[1]}, and {path} of {size[0]}x{size[1]} pixels."
+            f"{size[0]}x{size[1]}, and {path} of {received[0]}x{received[1]} pixels."
         )
     try:
-        return np.asarray(
-            keras.utils.load_img(
-                file,
-                target_size=image_size and (image_size, image_size),
-                interpolation="bilinear",
-                keep_aspect_ratio=True,
-            )
+        picture = keras.utils.load_img(
+            file,
+            color_mode="grayscale" if channels == 1 else "rgb",
+            target_size=image_size and (image_size, image_size),
+            interpolation="bilinear",
+            keep_aspect_ratio=True,
         )
+        return np.asarray(picture).reshape(picture.height, picture.width, channels)
     except Exception:  # as above
         return None

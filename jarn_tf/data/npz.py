@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import sys
 import zipfile
 from collections.abc import Iterator
 from typing import IO
@@ -70,6 +71,13 @@ def _load(path: pathlib.Path, memory_share: float, test_only: bool) -> tuple[Spl
                 f"{shapes['train']}."
             )
         classes = int(max(its_labels.max() for its_labels in labels.values())) + 1
+        empty = np.setdiff1d(np.arange(classes), labels["train"])
+        if len(empty):
+            print(
+                f"{path}: {len(empty)} of {classes} classes have no training image, the first is "
+                f"{empty[0]}. Labels count from 0.",
+                file=sys.stderr,
+            )
         if test_only:
             labels["train"] = labels["train"][:0]
         count = sum(map(len, labels.values()))

@@ -102,5 +102,12 @@ def refuse_other_shape(
         raise ValueError(
             f"The classifier does not fit {dataset}, which has images {image_shape} of "
             f"{classes} classes. Received a classifier of images {shape[0]} with "
-            f"{shape[1]} classes."
+            f"{shape[1]} classes.{_way_out(dataset, shape[0], image_shape)}"
         )
+
+
+def _way_out(dataset: str, wanted: tuple, image_shape: tuple[int, int, int]) -> str:
+    """What brings images of a dataset to a shape, if there is something."""
+    kind = dataset.partition(":")[0]
+    sized = kind in ("folder", "tfds") and wanted == (wanted[0], wanted[0], image_shape[2])
+    return f" Give --image_size={wanted[0]}." if sized else ""
