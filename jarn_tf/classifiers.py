@@ -44,8 +44,12 @@ def as_classifier(
     arguments.positive("pixel_scale", pixel_scale)
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a Keras model. Received: {model!r}.")
-    if len(getattr(model, "outputs", None) or [None]) != 1:
-        raise ValueError(f"model must have one output. Received: {len(model.outputs)} outputs.")
+    for name in ("inputs", "outputs"):
+        found = getattr(model, name, None) or [None]
+        if len(found) != 1:
+            raise ValueError(
+                f"model must have one input and one output. Received: {len(found)} {name}."
+            )
     last = (checks.last_operation(model) or (None,))[0]
     if not probabilities and checks.squashes(last):
         raise ValueError(checks.PROBABILITIES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,6 +66,9 @@ class Defense(keras.Model):
         checks.in_scope("The classifier", classifier)
         self.classifier = classifier
         self._shapes = checks.shapes(classifier)
+        if None not in self.input_shape[1:]:  # a graph shows not every softmax
+            noise = tf.random.stateless_uniform((2, *self.input_shape[1:]), (0, 0))
+            checks.logits(classifier, noise)
         self.perturb = perturb
         self.seed = seed
         Defense.check_settings(self)
@@ -140,6 +144,8 @@ class Defense(keras.Model):
         self.classifier_optimizer = self._build_optimizer(
             "adam" if chosen is None else chosen, self.classifier
         )
+        if not self.classifier.trainable_variables:
+            warnings.warn("The classifier has no trainable weights.", stacklevel=2)
         arguments.whole("steps_per_execution", steps_per_execution)
         loss = losses.CrossEntropy() if loss is None else loss
         self.loss_of_each = losses.of_each(loss)
@@ -407,6 +413,8 @@ class Defense(keras.Model):
     OPTIMIZERS: tuple[str, ...] = ("classifier_optimizer",)
 
     def get_compile_config(self) -> dict[str, Any]:
+        if not self.compiled:
+            return {}
         serialize = keras.saving.serialize_keras_object
         config = super().get_compile_config()
         kept = {name: config[name] for name in ("metrics", "weighted_metrics", "loss")}

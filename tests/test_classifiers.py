@@ -231,6 +231,13 @@ def test_what_attacks_and_training_refuse_names_as_classifier(make):
         assert "\n" not in str(error.value)
 
 
+def test_a_model_of_two_inputs():
+    inputs = [keras.Input((6, 6, 2)), keras.Input((6, 6, 2))]
+    model = keras.Model(inputs, keras.layers.Flatten()(inputs[0] + inputs[1]))
+    with pytest.raises(ValueError, match="one input and one output. Received: 2 inputs"):
+        as_classifier(model)
+
+
 @pytest.mark.parametrize(
     ("build", "options", "message"),
     [

@@ -141,10 +141,42 @@ def test_a_model_of_another_image_shape_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_classifier_of_another_size_is_told_the_flag():
-    classifier = toys.classifier(image_shape=(8, 8, 3), classes=2)
-    with pytest.raises(ValueError, match="Give --image_size=8"):
-        saved.refuse_other_shape(classifier, "folder:pictures", (12, 12, 3), 2)
+@pytest.mark.parametrize(
+    ("shape", "said"), [((8, 8, 3), "Give --image_size=8"), ((3, 12, 16), "layers.Permute")]
+)
+def test_a_classifier_of_another_shape_is_told_the_way(shape, said):
+    classifier = toys.classifier(image_shape=shape, classes=2)
+    with pytest.raises(ValueError, match=said):
+        saved.refuse_other_shape(classifier, "folder:pictures", (12, 16, 3), 2)
+
+
+class Own(keras.layers.Layer):
+    pass
+
+
+def test_modules_that_a_classifier_needs():
+    inner = keras.Sequential([Own(), keras.layers.Flatten(), keras.layers.Dense(2)])
+    assert saved.modules_of(keras.Sequential([keras.Input((4, 4, 1)), inner])) == [__name__]
+    assert saved.modules_of(toys.classifier()) == []
+
+
+@pytest.mark.parametrize(
+    ("save", "said"),
+    [
+        (lambda path: path.mkdir(), "is a folder"),
+        (
+            lambda path: keras.Sequential(
+                [keras.Input((4, 4, 1)), keras.layers.Lambda(lambda x: x)]
+            ).save(path),
+            "If you trust it, import a module",
+        ),
+    ],
+)
+def test_what_is_no_model_says_what_to_do(tmp_path, save, said):
+    save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=said) as error:
+        saved.load_classifier(tmp_path / "model.keras")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("probabilities", [False, True])

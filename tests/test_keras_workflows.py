@@ -283,6 +283,41 @@ def test_a_clone_is_another_of_the_same(build):
 
 
 @DEFENSES
+def test_saved_and_cloned_before_it_is_compiled(build, tmp_path):
+    model = build(toys.classifier())
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+    assert not loaded.compiled
+    assert type(keras.models.clone_model(model)) is type(model)
+
+
+@DEFENSES
+@pytest.mark.parametrize("kind", ["subclass", "multiplied"])
+def test_a_softmax_that_the_last_layer_does_not_show_is_refused(build, kind):
+    logits = toys.classifier()
+
+    class Softmax(keras.Model):
+        def call(self, images):
+            return keras.ops.softmax(logits(images))
+
+    classifier = Softmax()
+    classifier(IMAGES)
+    if kind == "multiplied":
+        classifier = keras.Model(logits.inputs, keras.layers.Softmax()(logits.outputs[0]) * 1.0)
+    with pytest.raises(ValueError, match="Received one that returns probabilities"):
+        build(classifier)
+
+
+@DEFENSES
+def test_a_frozen_classifier_is_said(build):
+    classifier = toys.classifier()
+    classifier.trainable = False
+    with pytest.warns(UserWarning, match="no trainable weights"):
+        build(classifier).compile()
+
+
+@DEFENSES
 @pytest.mark.parametrize("first", ["fit", "predict", "call"])
 def test_export(build, first, tmp_path):
     model = compiled(build)

@@ -16,6 +16,7 @@ from jarn_tf import checks
 from jarn_tf.classifiers import as_classifier
 from jarn_tf.defense import Defense
 from jarn_tf.files import unpacked_size
+from jarn_tf.precision import with_inner
 
 #: Bytes that a model may take for each of its file, and in any case. Keras writes each weight and
 #: does not compress, so a model takes hardly more than its file.
@@ -30,14 +31,27 @@ def load_classifier(path: str | os.PathLike) -> keras.Model:
         with _bounded(path):
             model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that is no model
-        own = re.search("Could not locate class '(.*?)'", str(error))
-        said = (
-            f"it needs the class {own[1]}. Import what defines it; the commands have --import."
-            if own
-            else textwrap.shorten(str(error), 500)  # it may repeat the whole file
-        )
-        raise ValueError(f"{path} cannot be loaded as a Keras model: {said}") from None
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {_reason(error)}") from None
     return model.classifier if isinstance(model, Defense) else model
+
+
+def _reason(error: Exception) -> str:
+    own = re.search("Could not locate class '(.*?)'", str(error))
+    if own:
+        return f"it needs the class {own[1]}. Import what defines it; the commands have --import."
+    if "safe_mode" in str(error):
+        return (
+            "it holds Python code (a Lambda layer), which would run. If you trust it, import a "
+            "module that calls keras.config.enable_unsafe_deserialization(); the commands have "
+            "--import."
+        )
+    return textwrap.shorten(str(error), 500)  # it may repeat the whole file
+
+
+def modules_of(classifier: keras.Model) -> list[str]:
+    """Modules beyond Keras and this package whose classes a classifier is made of."""
+    modules = {type(layer).__module__ for layer in with_inner(classifier)}
+    return sorted(m for m in modules if m.partition(".")[0] not in ("keras", "jarn_tf", "__main__"))
 
 
 def classifier_of(
@@ -67,6 +81,8 @@ def _bounded(path: pathlib.Path) -> AbstractContextManager:
         ValueError: The path is no file, the archive unpacks to more than a model may take, or the
             model's variables would; before they take it.
     """
+    if path.is_dir():
+        raise ValueError("it is a folder. Give the file that model.save wrote")
     if not path.is_file():
         raise ValueError("there is no such file")
     most = max(_MOST_A_BYTE * path.stat().st_size, _ANYWAY)
@@ -108,6 +124,9 @@ def refuse_other_shape(
 
 def _way_out(dataset: str, wanted: tuple, image_shape: tuple[int, int, int]) -> str:
     """What brings images of a dataset to a shape, if there is something."""
+    height, width, channels = image_shape
+    if wanted == (channels, height, width):
+        return " Its channels come first: put keras.layers.Permute((3, 1, 2)) before it."
     kind = dataset.partition(":")[0]
-    sized = kind in ("folder", "tfds") and wanted == (wanted[0], wanted[0], image_shape[2])
+    sized = kind in ("folder", "tfds") and wanted == (wanted[0], wanted[0], channels)
     return f" Give --image_size={wanted[0]}." if sized else ""

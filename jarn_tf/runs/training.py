@@ -23,6 +23,7 @@ from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import ADVERSARIAL, Config
 from jarn_tf.runs.evaluating import measured
+from jarn_tf.runs.saved import modules_of
 from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable
 
 #: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
@@ -260,6 +261,8 @@ def _finish(
     command = f"{sys.executable} -m tensorboard.main --samples_per_plugin=images=1000"
     print(f"TensorBoard: {command} --logdir {run.path}")
     ask = f"python -m launch.evaluate --workdir={run.path} --attacks=autoattack --verdict"
+    modules = ",".join(modules_of(model.classifier))
+    ask += f" --import={modules}" if modules else ""
     for before in evaluations.read(run.path, run.before.name):
         print(f"\nBefore: {evaluation.in_words(before)}")
     print(f"\n{evaluation.in_words(found)}\nHow robust it really is: {ask}")
