@@ -20,7 +20,7 @@ import tensorflow as tf
 _STAY = 15
 
 #: What TensorFlow raises in the others when a worker is gone.
-_GONE = (
+WORKER_GONE = (
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,
     tf.errors.AbortedError,
@@ -129,7 +129,7 @@ class Workers:
         try:
             yield
             self.gather(b"")
-        except _GONE as error:
+        except WORKER_GONE as error:
             if self.count == 1:
                 raise
             time.sleep(_STAY)
