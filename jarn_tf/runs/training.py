@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -106,6 +107,8 @@ def _go_on(
 ) -> None:
     """Trains to the end from where the run stands."""
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
+    if not chief and run.history.exists():
+        shutil.copy(run.history, mine.history)  # whose rows the checkpoint has the digest of
     history = callbacks.HistoryFile(mine.history)
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
     remembering = [*watching, history]
