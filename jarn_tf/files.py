@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from jarn_tf.workers import WORKER_GONE
+
 #: The largest of the project's own are below 1 MiB; parsed, JSON takes up to 25 times its size.
 _MOST_JSON = 2**24
 
@@ -31,6 +33,8 @@ def as_os_error(path: str | os.PathLike) -> Iterator[None]:
     """Turns what TensorFlow raises where it cannot write into an `OSError` of one line."""
     try:
         yield
+    except WORKER_GONE:  # what is saved is read from all workers
+        raise
     except tf.errors.OpError as error:
         reason = " ".join(error.message.split())
         raise OSError(f"{path} cannot be written: {reason}") from None

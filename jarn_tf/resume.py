@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pathlib
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ import numpy as np
 from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
+from jarn_tf.workers import Workers
 
 
 class Parts:
@@ -25,12 +27,19 @@ class Parts:
     Args:
         folder: Where the parts are kept; made with the first of them. None keeps nothing.
         identity: What the computation depends on, as JSON values.
+        workers: What `each` divides the parts over. All of them read the folder, the first writes.
 
     Raises:
         ValueError: The folder holds parts of a computation of another identity.
     """
 
-    def __init__(self, folder: str | os.PathLike | None, identity: dict[str, Any]):
+    def __init__(
+        self,
+        folder: str | os.PathLike | None,
+        identity: dict[str, Any],
+        workers: Workers | None = None,
+    ):
+        self.workers = workers or Workers()
         self.folder = None if folder is None else pathlib.Path(folder)
         self.identity = json.loads(json.dumps(identity))
         if self.folder is not None and self.folder.is_symlink():  # `discard` empties the folder
@@ -58,21 +67,43 @@ class Parts:
         self, name: str, compute: Callable[..., dict[str, np.ndarray]], *arguments: Any
     ) -> dict[str, np.ndarray]:
         """The arrays of a part: read if it is finished and readable, else computed and kept."""
-        if self.folder is None:
-            return compute(*arguments)
-        path = self.folder / f"{name}.npz"
-        if path.exists():
+        path = self._path(name)
+        if path and path.exists():
             try:
                 return _read(path)
             except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damage
                 reason = textwrap.shorten(str(error), 200)
                 print(f"{path} cannot be read ({reason}); computing it again.")
         arrays = compute(*arguments)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not any(self.folder.glob("*.npz")):
-            write_json(self.folder / "identity.json", self.identity)
-        write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+        if path:
+            self._keep(path, arrays)
         return arrays
+
+    def each(self, parts: Sequence[tuple]) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of several parts, given as the arguments of `part`, in their order.
+
+        Each worker computes one of as many as there are workers, and all get the arrays of all.
+        """
+        for some in slices(len(parts), self.workers.count):
+            of_this_worker = parts[some][self.workers.index :][:1]
+            computed = b"".join(_packed(self.part(*part)) for part in of_this_worker)
+            for (name, *_), packed in zip(parts[some], self.workers.gather(computed)):
+                arrays = _unpacked(packed)
+                path = self._path(name)
+                if path and not path.exists():  # another worker's
+                    self._keep(path, arrays)
+                yield arrays
+
+    def _path(self, name: str) -> pathlib.Path | None:
+        return self.folder and self.folder / f"{name}.npz"
+
+    def _keep(self, path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+        if not self.workers.first:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not any(path.parent.glob("*.npz")):
+            write_json(path.parent / "identity.json", self.identity)
+        write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
 
     def discard(self) -> None:
         """Removes the folder, once the whole is kept elsewhere."""
@@ -89,6 +120,17 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     if unpacked_size(path) > path.stat().st_size:  # parts are written uncompressed
         raise ValueError("it unpacks to more than it has")
     with np.load(path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as found:
         return dict(found)
 
 

@@ -14,6 +14,8 @@ from absl import app, flags
 
 from jarn_tf import evaluation
 from jarn_tf.runs import evaluating, settings
+from jarn_tf.runs.builders import make_strategy
+from jarn_tf.workers import Workers
 
 from . import command  # the wheel has this folder as jarn_tf.launch
 
@@ -47,6 +49,12 @@ flags.DEFINE_bool(
     False,
     "Whether to judge also if gradients are masked: at the largest radius, on 500 images.",
 )
+flags.DEFINE(
+    command.Words(("none", "multi_worker")),
+    "strategy",
+    "none",
+    "multi_worker: divides the attacks over the workers of the variable TF_CONFIG.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -55,6 +63,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
         command.import_modules()
+        workers = Workers(make_strategy(FLAGS.strategy))  # before a model is loaded
         target = dataclasses.replace(_target(), **command.given(("image_size", "memory_share")))
         if not FLAGS.attacks:
             raise ValueError("Name at least one attack in --attacks. Received: none.")
@@ -78,6 +87,7 @@ def main(argv: list[str]) -> None:
             FLAGS.data_dir,
             max(radii) if FLAGS.verdict else None,
             FLAGS.seed,
+            workers,
         )
 
 

@@ -1,8 +1,10 @@
 """The commands, started as a user starts them."""
 
+import contextlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -22,6 +24,27 @@ def launch(module, *arguments):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def start_workers(*commands):
+    """Starts a process for each list of Python's arguments, all workers of one cluster."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in commands]
+        addresses = ["{}:{}".format(*server.getsockname()) for server in servers]
+    started = []
+    for index, arguments in enumerate(commands):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *arguments],
+                env=os.environ | {"TF_CONFIG": json.dumps(task)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+        )
+    return started, addresses
 
 
 def in_one_process(module, calls, **environment):

@@ -1,12 +1,10 @@
-import concurrent.futures
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
+import time
 
 import commands
 import keras
@@ -276,28 +274,23 @@ def test_a_batch_larger_than_the_dataset_writes_nothing(tiny_config, tmp_path):
 
 @pytest.mark.slow
 def test_two_workers_train_as_one(run_dir, tmp_path):
-    """The same images, noise and order; sums over workers round otherwise."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as other,
-    ):
-        addresses = ["{}:{}".format(*server.getsockname()) for server in (one, other)]
-
-    def worker(index):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        return commands.run(
-            "-m", "launch.train", "--strategy=multi_worker", f"--workdir={tmp_path / 'run'}",
-            *(f"--{name}={text}" for name, text in TINY.items()),
-            env=os.environ | {"TF_CONFIG": json.dumps(task)},
-        )  # fmt: skip
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for done in pool.map(worker, range(2)):
-            assert done.returncode == 0, done.stderr
+    """Also if one is killed between: but for the rounding of sums over workers."""
+    command = ["-m", "launch.train", "--strategy=multi_worker", f"--workdir={tmp_path / 'run'}"]
+    command += [f"--{name}={text}" for name, text in TINY.items()]
+    (first, killed), addresses = commands.start_workers(command, command)
+    while first.poll() is None and not any((tmp_path / "run" / "checkpoints").glob("*.index")):
+        time.sleep(0.1)
+    killed.kill()
+    commands.assert_one_line(first.communicate()[1], f"Worker 1 ({addresses[1]}) died")
+    assert first.returncode == 1
+    for worker in commands.start_workers(command, command)[0]:
+        error = worker.communicate()[1]
+        assert worker.returncode == 0, error
     expected, found = variables(run_dir), variables(tmp_path / "run")
     assert found.keys() == expected.keys()
+    del expected["progress/.ATTRIBUTES/py_state"]  # text, with the metrics of each replica
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+        assert np.linalg.norm(found[name] - value) <= 1e-4 * np.linalg.norm(value), name
 
 
 # What a finished run leaves

@@ -37,8 +37,8 @@ class Backup(keras.callbacks.Callback):
     SIGTERM, which Slurm, Kubernetes and spot machines send, saves and ends the process with exit
     status 0; a second one ends it at once.
 
-    Of several workers, which would all have to save at the same step, SIGTERM and `seconds` do
-    nothing: there is a checkpoint at the end of each epoch. The first worker writes them.
+    Several workers would all have to save at the same step. There `seconds` does nothing, SIGTERM
+    saves nothing, and there is a checkpoint at the end of each epoch. The first worker writes them.
 
     Args:
         folder: Where the checkpoints are.

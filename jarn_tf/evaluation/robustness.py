@@ -105,10 +105,11 @@ def _attacked(
     right = np.empty(len(images), bool)
     seconds = 0.0
     name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
-    with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
-        for rows in slices(len(images)):
-            part = f"{prefix}{attack.name}_{rows.start}"
-            found = parts.part(
+    of_500 = []
+    for rows in slices(len(images)):
+        part = f"{prefix}{attack.name}_{rows.start}"
+        of_500.append(
+            (
                 part,
                 _attacked_part,
                 (classifier, images[rows], labels[rows]),
@@ -116,6 +117,9 @@ def _attacked(
                 batch_size,
                 {"state": parts.folder and parts.folder / part, "progress": progress},
             )
+        )
+    with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
+        for rows, found in zip(slices(len(images)), parts.each(of_500)):
             right[rows] = found["right"]
             if worst:
                 worst.add(attack.name, rows, found["images"], found["right"])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import keras
 import tensorflow as tf
 
-from jarn_tf import attacks, baselines, networks
+from jarn_tf import attacks, baselines, networks, workers
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jarn import JARN
 from jarn_tf.runs.config import Config
@@ -24,17 +22,12 @@ def make_strategy(name: str, replicas: int = 1) -> tf.distribute.Strategy:
         replicas: Logical CPUs.
 
     Raises:
-        ValueError: TensorFlow already runs with other logical CPUs, or there is no `TF_CONFIG`.
+        ValueError: TensorFlow already runs with other logical CPUs, or no workers in `TF_CONFIG`.
     """
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "multi_worker":
-        if not os.environ.get("TF_CONFIG"):
-            raise ValueError(
-                "strategy=multi_worker needs the variable TF_CONFIG, which names the workers and "
-                "this one among them. Received: none."
-            )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return workers.connect()
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy()
     if replicas > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -18,6 +19,7 @@ from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import classifier_of, load_classifier
 from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable, versions
+from jarn_tf.workers import Workers
 
 #: Images that the masking verdict is judged from.
 _JUDGED = 500
@@ -110,6 +112,7 @@ def evaluate(
     data_dir: str | None = None,
     verdict_epsilon: float | None = None,
     seed: int = 0,
+    workers: Workers | None = None,
 ) -> dict:
     """Attacks a classifier on test images and adds what it finds to `evaluation.json`.
 
@@ -126,6 +129,7 @@ def evaluate(
         verdict_epsilon: Radius to judge gradient masking at, on the first 500 images; None for no
             verdict.
         seed: Seed of the verdict.
+        workers: What the attacks are divided over. All read `target.output`, the first writes.
 
     Returns:
         The evaluation, as `runs.evaluations` says.
@@ -134,7 +138,9 @@ def evaluate(
         ValueError: The classifier does not fit the dataset's images, it does not return logits, or
             the folder holds another evaluation, unfinished.
         FileNotFoundError: The dataset is not there and cannot be fetched.
+        ConnectionError: Another worker is gone.
     """
+    workers = workers or Workers()
     refuse_unwritable(target.output)
     if verdict_epsilon is not None:
         arguments.positive("The radius of a verdict", verdict_epsilon)
@@ -147,16 +153,23 @@ def evaluate(
         test_only=True,
     )
     classifier, test = target.classifier(dataset), dataset.test
-    with locked(target.output):
-        parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed)
-        found = measured(classifier, target.dataset, test, list_of_attacks, parts, target.output)
-        print(f"\n{evaluation.report_text(found)}\n")
-        if verdict_epsilon is not None:
-            verdict = _judge(target, classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
-            found["verdict"] = verdict.as_dict()
-        evaluations.add(target.output, found)
-        summaries.write_evaluations(Workdir(target.output))
-        parts.discard()
+    with workers.together():
+        parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed, workers)
+        workers.agree(parts.identity)
+        output = target.output if workers.first else None
+        with locked(output) if output else contextlib.nullcontext():
+            found = measured(classifier, target.dataset, test, list_of_attacks, parts, output)
+            print(f"\n{evaluation.report_text(found)}\n")
+            verdict = None
+            if verdict_epsilon is not None:
+                verdict = _judge(classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
+                found["verdict"] = verdict.as_dict()
+            if output:
+                if verdict:
+                    _draw(target, verdict)
+                evaluations.add(output, found)
+                summaries.write_evaluations(Workdir(output))
+                parts.discard()
     return found
 
 
@@ -196,6 +209,7 @@ def _parts(
     list_of_attacks: Sequence[Attack],
     verdict_epsilon: float | None,
     seed: int,
+    workers: Workers,
 ) -> Parts:
     return Parts(
         target.output / "evaluation_state",
@@ -209,18 +223,14 @@ def _parts(
             "versions": versions(),
             "settings": [dataclasses.asdict(attack) for attack in list_of_attacks],
         },
+        workers,
     )
 
 
 def _judge(
-    target: Target,
-    classifier: keras.Model,
-    judged: data.Split,
-    epsilon: float,
-    seed: int,
-    parts: Parts,
+    classifier: keras.Model, judged: data.Split, epsilon: float, seed: int, parts: Parts
 ) -> evaluation.Verdict:
-    """The masking verdict, printed and drawn."""
+    """The masking verdict, printed."""
     verdict = evaluation.masking_verdict(
         classifier,
         judged.floats,
@@ -231,6 +241,10 @@ def _judge(
         parts=parts,
     )
     print(f"{evaluation.verdict_text(verdict)}\n")
+    return verdict
+
+
+def _draw(target: Target, verdict: evaluation.Verdict) -> None:
     figure = target.output / "figures" / "verdict.png"
     figure.parent.mkdir(parents=True, exist_ok=True)
     title = (
@@ -242,4 +256,3 @@ def _judge(
         lambda path: evaluation.verdict_figure(path, verdict.accuracies, verdict.epsilon, title),
     )
     print(f"Figure: {figure}\n")
-    return verdict

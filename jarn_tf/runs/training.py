@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,10 +23,11 @@ from jarn_tf.files import write_atomically, write_json
 from jarn_tf.resume import digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
-from jarn_tf.runs.config import ADVERSARIAL, Config
+from jarn_tf.runs.config import ADVERSARIAL, NO_EFFECT, Config
 from jarn_tf.runs.evaluating import measured
 from jarn_tf.runs.saved import modules_of
-from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable
+from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable, versions
+from jarn_tf.workers import Workers
 
 #: Images of the figure and of TensorBoard, and those of the robust accuracy of each epoch.
 _SHOWN = 16
@@ -57,6 +60,7 @@ def train(
             failed (not a finite loss).
         FileNotFoundError: The dataset is not there and cannot be fetched.
         OSError: The folder cannot be written.
+        ConnectionError: Another worker is gone.
     """
     run = Workdir(pathlib.Path(workdir))
     run.refuse_other_config(config)
@@ -66,6 +70,7 @@ def train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.replicas)
+    workers = Workers(strategy)
     dataset = data.load(
         config.dataset,
         config.data_dir,
@@ -77,14 +82,23 @@ def train(
     run.refuse_other_data(config.dataset, dataset.digest)
     steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
     keras.utils.set_random_seed(config.seed)
-    with strategy.scope():
-        model = build_model(_begun(config, run), dataset.image_shape, dataset.classes, steps)
+    with workers.together():
+        workers.agree(_identity(config, dataset, run))
+        with strategy.scope():
+            model = build_model(_begun(config, run), dataset.image_shape, dataset.classes, steps)
+        # Of several workers all have to take part in saving, but one owns the folder.
+        with locked(run.path) if workers.first else contextlib.nullcontext():
+            _go_on(model, config, dataset, run, workers.first, list_of_attacks)
+            if workers.first:
+                return _finish(model, config, dataset, run, list_of_attacks)
+    return None
 
-    # Of several workers all have to take part in saving, but one owns the folder.
-    chief = strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
-    with locked(run.path) if chief else contextlib.nullcontext():
-        _go_on(model, config, dataset, run, chief, list_of_attacks)
-        return _finish(model, config, dataset, run, list_of_attacks) if chief else None
+
+def _identity(config: Config, dataset: data.Dataset, run: Workdir) -> dict[str, Any]:
+    """What workers have to have in common."""
+    settings = {name: v for name, v in config.as_dict().items() if name not in NO_EFFECT}
+    checkpoints = sorted(path.name for path in run.checkpoints.glob("ckpt-*.index"))
+    return settings | versions() | {"images": dataset.digest, "checkpoints": checkpoints}
 
 
 def _go_on(
@@ -97,6 +111,8 @@ def _go_on(
 ) -> None:
     """Trains to the end from where the run stands."""
     mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
+    if not chief and run.history.exists():
+        shutil.copy(run.history, mine.history)  # whose rows the checkpoint has the digest of
     history = callbacks.HistoryFile(mine.history)
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
     remembering = [*watching, history]

@@ -110,12 +110,15 @@ def measure(
     ]
     once = _at_epsilon(classifier, images, epsilon, seed, scale)
     runs += [(name, attack, epsilon) for name, attack in once.items()]
+    jobs = [
+        (_part(name, radius), _right, classifier, images, labels, attack, radius, seed)
+        for name, attack, radius in runs
+    ]
     withstands = {}
-    for name, attack, radius in tqdm.tqdm(
-        runs, desc="verdict", leave=False, disable=None if progress else True
+    for (name, _, radius), found in zip(
+        tqdm.tqdm(runs, desc="verdict", leave=False, disable=None if progress else True),
+        parts.each(jobs),
     ):
-        part = re.sub(r"\W+", "_", f"verdict {name} {radius:.9g}")
-        found = parts.part(part, _right, classifier, images, labels, attack, radius, seed)
         withstands[name, radius] = clean & found["right"]
     return Measurements(
         clean,
@@ -128,6 +131,10 @@ def measure(
         predicted,
         changed_by_inference(classifier, images),
     )
+
+
+def _part(name: str, radius: float) -> str:
+    return re.sub(r"\W+", "_", f"verdict {name} {radius:.9g}")
 
 
 #: From images, labels, radius and seed to adversarial images.
