@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -17,6 +17,9 @@ import numpy as np
 from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
+
+#: Shape and type of an array.
+Kind = tuple[tuple[int, ...], str]
 
 
 class Parts:
@@ -55,15 +58,25 @@ class Parts:
             )
 
     def part(
-        self, name: str, compute: Callable[..., dict[str, np.ndarray]], *arguments: Any
+        self,
+        name: str,
+        kinds: Mapping[str, Kind],
+        compute: Callable[..., dict[str, np.ndarray]],
+        *arguments: Any,
     ) -> dict[str, np.ndarray]:
-        """The arrays of a part: read if it is finished and readable, else computed and kept."""
+        """The arrays of a part: read if it is finished and readable, else computed and kept.
+
+        Args:
+            name: The part's.
+            kinds: Names of its arrays to their shapes and types.
+            compute: Makes them from `arguments`.
+        """
         if self.folder is None:
             return compute(*arguments)
         path = self.folder / f"{name}.npz"
         if path.exists():
             try:
-                return _read(path)
+                return _read(path, kinds)
             except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damage
                 reason = textwrap.shorten(str(error), 200)
                 print(f"{path} cannot be read ({reason}); computing it again.")
@@ -83,13 +96,16 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path, kinds: Mapping[str, Kind]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError("it is no file")
     if unpacked_size(path) > path.stat().st_size:  # parts are written uncompressed
         raise ValueError("it unpacks to more than it has")
     with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+        arrays = dict(found)
+    if {name: (array.shape, array.dtype.name) for name, array in arrays.items()} != {**kinds}:
+        raise ValueError("its arrays are others")
+    return arrays
 
 
 def _short(value: Any) -> str:

@@ -115,7 +115,8 @@ def measure(
         runs, desc="verdict", leave=False, disable=None if progress else True
     ):
         part = re.sub(r"\W+", "_", f"verdict {name} {radius:.9g}")
-        found = parts.part(part, _right, classifier, images, labels, attack, radius, seed)
+        of = classifier, images, labels, attack, radius, seed
+        found = parts.part(part, {"right": (clean.shape, "bool")}, _right, *of)
         withstands[name, radius] = clean & found["right"]
     return Measurements(
         clean,
