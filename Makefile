@@ -5,7 +5,7 @@ BIN = .venv/bin
 FAST = $(addprefix tests/test_,$(addsuffix .py,checks config evaluations files imports \
 	jacobian losses presets private_parts randomness settings))
 
-.PHONY: train test test-fast test-slow lint docs clean
+.PHONY: train test test-fast test-slow fuzz lint docs clean
 
 train: .venv/installed
 	$(BIN)/python -m launch.train
@@ -18,6 +18,9 @@ test-fast: lint
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n auto -m slow
+
+fuzz: .venv/installed-dev
+	$(BIN)/python -m pytest -q -n auto -m "slow or not slow" tests/test_fuzz_*.py --hypothesis-profile=fuzz
 
 docs: .venv/installed
 	$(BIN)/python -m jarn_tf.runs.tables docs

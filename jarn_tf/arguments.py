@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
@@ -16,14 +15,20 @@ REAL_IMAGES = ("perturbed", "clean", "centred", "blurred", "grey")
 ATTACK_LOSSES = ("cross_entropy", "margin")
 APGD_LOSSES = ("cross_entropy", "dlr", "margin")
 
+#: Largest whole number of int32, as which TensorFlow takes them.
+MOST = 2**31 - 1
+_LARGEST = 3.4e38  # of float32
+
 
 def _is_number(value: object) -> bool:
-    return hasattr(value, "__float__")  # of NumPy, too
+    """Whether it is a number of Python's or NumPy's; TensorFlow takes no `Fraction`."""
+    quotient = isinstance(value, numbers.Rational) and not isinstance(value, numbers.Integral)
+    return isinstance(value, numbers.Real) and not quotient and not isinstance(value, bool)
 
 
 def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
 
 
@@ -37,21 +42,34 @@ def dataset(name: str, value: object) -> None:
         )
 
 
-def whole(name: str, value: int, least: int = 1) -> None:
-    """Raises ValueError unless `value` is a whole number of at least `least`."""
+def whole(name: str, value: int, least: int = 1, most: int = MOST) -> None:
+    """Raises ValueError unless `value` is a whole number from `least` to `most`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}. Received: {value}.")
+
+
+def truth(name: str, value: bool) -> None:
+    """Raises ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False. Received: {value!r}.")
+
+
+def seed(value: int) -> None:
+    """Raises ValueError unless `value` is a whole number that can be a seed."""
+    whole("seed", value, 0, 2**62)  # int64 has room for it and an image's index
 
 
 def not_negative(name: str, value: float) -> None:
     """Raises ValueError unless `value` is a finite number of at least 0."""
-    if not (_is_number(value) and 0 <= value < math.inf):
+    if not (_is_number(value) and 0 <= value <= _LARGEST):
         raise ValueError(f"{name} must be a finite number of at least 0. Received: {value!r}.")
 
 
 def positive(name: str, value: float) -> None:
     """Raises ValueError unless `value` is a finite number above 0."""
-    if not (_is_number(value) and 0 < value < math.inf):
+    if not (_is_number(value) and 0 < value <= _LARGEST):
         raise ValueError(f"{name} must be a finite number above 0. Received: {value!r}.")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import textwrap
 from collections.abc import Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from jarn_tf import arguments
 from jarn_tf.batches import slices
 from jarn_tf.labels import flat
 from jarn_tf.precision import with_inner
@@ -153,39 +155,42 @@ def _is_shape(found: object) -> bool:
     )
 
 
-def batched(images: tf.Tensor, labels: tf.Tensor, input_shape: tuple) -> tf.Tensor:
+def fitting(images: tf.Tensor | keras.KerasTensor, input_shape: tuple) -> tf.Tensor:
     """The images with a channel axis, if they are grey ones without it.
 
     Raises:
-        ValueError: A single image, or images of another shape.
+        ValueError: Images of another shape, or that are not floating point.
     """
-    if labels.shape.rank == 0:
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
-            "images and labels must come in batches. Received a single image of shape "
-            f"{tuple(images.shape)}. Give dataset.batch(128)."
+            f"images must be floating point in [0, 1]. Received: {dtype}. "
+            "Divide 8-bit pixels by 255."
         )
-    if images.shape.rank == 3 and input_shape[-1] == 1:
+    if len(images.shape) == 3 and input_shape[-1] == 1:
         images = images[..., None]
-    if not images.shape.is_compatible_with(input_shape):
+    if not tf.TensorShape(images.shape).is_compatible_with(input_shape):
         _differ_in_shape(images, input_shape)
     return images
 
 
-def static(images: tf.Tensor, labels: tf.Tensor, classes: int) -> None:
-    """Checks what is known without looking at values: types and shapes."""
-    if not images.dtype.is_floating:
-        raise ValueError(
-            f"images must be floating point in [0, 1]. Received: {images.dtype.name}. "
-            "Divide 8-bit pixels by 255."
-        )
+def static(labels: tf.Tensor, classes: int) -> None:
+    """Checks what is known of labels without looking at values: type and shape."""
     rank = labels.shape.rank
+    if rank is None:
+        raise ValueError(
+            "labels must stay integers or stay one-hot rows. Received both, of one type. Call "
+            "compile before the other kind."
+        )
     if rank not in (1, 2) or (rank == 2 and labels.shape[-1] != classes):
         raise ValueError(
             f"labels must be integers [batch] or [batch, 1], or one-hot rows [batch, {classes}]. "
             f"Received shape {tuple(labels.shape)}."
         )
-    if rank == 1 and not labels.dtype.is_integer:
-        raise ValueError(f"labels [batch] must be integers. Received: {labels.dtype.name}.")
+    if not (labels.dtype.is_integer or (rank == 2 and labels.dtype.is_floating)):
+        raise ValueError(
+            f"labels must be integers, or one-hot rows of numbers. Received: {labels.dtype.name}."
+        )
 
 
 def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operation]:
@@ -232,12 +237,14 @@ def batch(
         ValueError: The classifier, images, labels or logits are none of that.
     """
     classifier(model)
-    images, labels = tf.convert_to_tensor(images), flat(tf.convert_to_tensor(labels))
+    images, labels = array("images", images), flat(array("labels", labels))
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     count = classes(model)
     _taken_by(model, images)
     if images.dtype == tf.uint8:
         images = floats(images)
-    static(images, labels, count)
+    images = fitting(images, shapes(model)[0])
+    static(labels, count)
     if images.shape[0] != labels.shape[0]:
         _differ_in_number(images.shape[0], labels.shape[0])
     if labels.shape.rank == 2 and not tf.reduce_all(
@@ -258,9 +265,15 @@ def batches(
     images: np.ndarray | tf.Tensor,
     labels: np.ndarray | tf.Tensor,
     batch_size: int,
-) -> None:
-    """Checks many images as `batch` does, so many at a time. Raises ValueError."""
+) -> tuple[np.ndarray | tf.Tensor, np.ndarray | tf.Tensor]:
+    """Images and labels as arrays, checked as `batch` does, so many at a time.
+
+    Raises:
+        ValueError: As `batch`, or there are none.
+    """
+    arguments.whole("batch_size", batch_size)
     classifier(model)
+    images, labels = array("images", images), array("labels", labels)
     _taken_by(model, images)
     if not len(images):
         raise ValueError("There must be at least one image. Received: none.")
@@ -268,6 +281,26 @@ def batches(
         _differ_in_number(len(images), len(labels))
     for part in slices(len(images), batch_size):
         batch(model, images[part], labels[part])
+    return images, labels
+
+
+def array(name: str, values: object) -> np.ndarray | tf.Tensor:
+    """Images or labels as rows of numbers, an array or tensor. ValueError if they are none."""
+    if values is None:
+        raise ValueError(
+            f"{name} are missing. Give images and labels, or a tf.data.Dataset of both for images."
+        )
+    try:
+        found = values if isinstance(values, tf.Tensor) else np.asarray(values)
+        dtype = tf.as_dtype(found.dtype)  # those of objects are taken for text
+    except (NotImplementedError, OverflowError, TypeError, ValueError):
+        found = None
+    if found is None or tf.TensorShape(found.shape).rank == 0 or dtype == tf.string:
+        raise ValueError(
+            f"{name} must be an array of numbers, a row an image, and come in batches. Received: "
+            f"{textwrap.shorten(repr(values), 100)}. Of a dataset give dataset.batch(128)."
+        )
+    return found
 
 
 def _taken_by(model: keras.Model, images: np.ndarray | tf.Tensor) -> None:

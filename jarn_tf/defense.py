@@ -83,6 +83,7 @@ class Defense(keras.Model):
                 "perturb must be a function of (classifier, images, labels, batch) or None. "
                 f"Received: {self.perturb!r}. For noise give attacks.UniformNoise(epsilon)."
             )
+        arguments.seed(self.seed)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return at_least_float32(self.classifier(images, training=training))
@@ -152,7 +153,7 @@ class Defense(keras.Model):
         super().compile(
             optimizer=self.classifier_optimizer,
             loss=loss,
-            metrics=None if metrics is None else list(metrics),
+            metrics=list(metrics) if isinstance(metrics, tuple) else metrics,
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
             jit_compile=jit_compile,
@@ -216,11 +217,12 @@ class Defense(keras.Model):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         if labels is None:
             raise ValueError("Images need labels. Received none. Give fit(images, labels).")
+        images, labels = checks.array("images", images), checks.array("labels", labels)
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-        images = checks.batched(images, labels, self.input_shape)
+        images = checks.fitting(images, self.input_shape)
         labels = flat(labels)
         classes = self.output_shape[-1]
-        checks.static(images, labels, classes)
+        checks.static(labels, classes)
         if weights is not None:
             weights = tf.reshape(weights, [-1])  # [batch, 1], too, as Keras accepts it
         # In a graph nothing waits for a check that it is not told to wait for.
@@ -274,7 +276,13 @@ class Defense(keras.Model):
             if metric.name == "loss":
                 # Averaged over the number of images, not over the weights, as Keras does it.
                 metric.update_state(self._weighted(labels, logits, weights))
-        results = self.compute_metrics(images, labels, logits, sample_weight=weights)
+        try:
+            results = self.compute_metrics(images, labels, logits, sample_weight=weights)
+        except (ValueError, tf.errors.InvalidArgumentError):
+            raise ValueError(
+                f"metrics do not take these labels. Received labels {tuple(labels.shape)}. Give "
+                "metrics that do; where they were made for labels of another kind, compile again."
+            ) from None
         for metric in self.regularizer_metrics:
             del results[metric.name]
         return results
@@ -286,6 +294,11 @@ class Defense(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, weights = self._checked_batch(data)
         return self._record(images, labels, self(images, training=False), weights)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        images, *_ = keras.utils.unpack_x_y_sample_weight(data)
+        images = checks.fitting(checks.array("images", images), self.input_shape)
+        return self(images, training=False)
 
     # Compilation
 

@@ -71,7 +71,10 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{path} has no names")
     written = content.pop("sha256", None)
     if written is not None and written != _digest(content):
-        raise ValueError(f"{path} is not as it was written")
+        raise ValueError(
+            f"{path} is not as it was written: put back what was, or, if the change is meant, "
+            "delete sha256 in it"
+        )
     return content
 
 

@@ -180,6 +180,7 @@ class JARN(Defense):
         arguments.whole("discriminator_interval", self.discriminator_interval)
         arguments.whole("start_step", self.start_step, least=0)
         arguments.one_of("jacobian_of", self.jacobian_of, arguments.JACOBIANS)
+        arguments.truth("standardize", self.standardize)
         arguments.one_of("gan_loss", self.gan_loss, arguments.GAN_LOSSES)
         arguments.one_of("real_images", self.real_images, arguments.REAL_IMAGES)
         arguments.whole("regularization_interval", self.regularization_interval)

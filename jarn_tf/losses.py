@@ -7,6 +7,7 @@ result depends on how a batch is split over replicas.
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable
 
 import keras
@@ -139,7 +140,7 @@ def of_each(
 
     Raises:
         ValueError: A loss that Keras does not know, or of probabilities; when called, one without
-            a value for each image.
+            a value for each image, or labels that it does not take.
     """
     found = keras.losses.get(loss)
     if isinstance(found, keras.losses.Loss):
@@ -155,7 +156,15 @@ def of_each(
         )
 
     def each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        values = tf.convert_to_tensor(function(labels, logits))
+        try:
+            values = tf.convert_to_tensor(function(labels, logits))
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise ValueError(
+                f"loss cannot be computed. Received labels {tuple(labels.shape)} and logits "
+                f"{tuple(logits.shape)} for {loss!r}, which says: "
+                f"{textwrap.shorten(str(error), 200)} Give the labels that it takes: integers "
+                "for a sparse one, else one-hot rows."
+            ) from None
         if values.shape.rank != 1:
             raise ValueError(
                 "loss must give one value for each image. Received values of shape "

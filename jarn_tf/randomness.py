@@ -116,5 +116,5 @@ def uniform_rows(
         counter=counter + tf.cast(tf.stack([counts, 0]), tf.uint64),
         alg=1,  # Philox
     )
-    low, high = tf.constant(low), tf.constant(high)
+    low, high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
     return tf.reshape(drawn[skipped:], shape) * (high - low) + low

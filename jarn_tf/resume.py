@@ -9,7 +9,7 @@ import os
 import pathlib
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,9 @@ from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
 from jarn_tf.workers import Workers
+
+#: Shape and type of an array.
+Kind = tuple[tuple[int, ...], str]
 
 
 class Parts:
@@ -64,13 +67,23 @@ class Parts:
             )
 
     def part(
-        self, name: str, compute: Callable[..., dict[str, np.ndarray]], *arguments: Any
+        self,
+        name: str,
+        kinds: Mapping[str, Kind],
+        compute: Callable[..., dict[str, np.ndarray]],
+        *arguments: Any,
     ) -> dict[str, np.ndarray]:
-        """The arrays of a part: read if it is finished and readable, else computed and kept."""
+        """The arrays of a part: read if it is finished and readable, else computed and kept.
+
+        Args:
+            name: The part's.
+            kinds: Names of its arrays to their shapes and types.
+            compute: Makes them from `arguments`.
+        """
         path = self._path(name)
         if path and path.exists():
             try:
-                return _read(path)
+                return _read(path, kinds)
             except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damage
                 reason = textwrap.shorten(str(error), 200)
                 print(f"{path} cannot be read ({reason}); computing it again.")
@@ -114,13 +127,16 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path, kinds: Mapping[str, Kind]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError("it is no file")
     if unpacked_size(path) > path.stat().st_size:  # parts are written uncompressed
         raise ValueError("it unpacks to more than it has")
     with np.load(path, allow_pickle=False) as found:
-        return dict(found)
+        arrays = dict(found)
+    if {name: (array.shape, array.dtype.name) for name, array in arrays.items()} != {**kinds}:
+        raise ValueError("its arrays are others")
+    return arrays
 
 
 def _packed(arrays: dict[str, np.ndarray]) -> bytes:

@@ -21,12 +21,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toys
+from hypothesis import settings
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 # Graphs of toys run no faster when optimised, and the commands below run optimised ones.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# The same examples in every run of the suite, and few; `make fuzz` draws many.
+settings.register_profile("suite", derandomize=True, max_examples=10, deadline=None, database=None)
+settings.register_profile("fuzz", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile("suite")
 gc.disable()  # traces are millions of objects: they are looked through once a file, see below
 
 from jarn_tf import data  # noqa: E402
@@ -53,6 +58,14 @@ TINY = {
 def _collect_garbage():
     yield
     gc.collect()
+
+
+@pytest.fixture
+def eagerly():
+    """Nothing is traced, where each shape and option would be anew."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

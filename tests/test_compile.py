@@ -137,6 +137,28 @@ def test_losses_of_probabilities_are_refused(loss, message):
         Defense(toys.classifier()).compile(loss=loss)
 
 
+def test_labels_that_a_loss_does_not_take_are_refused_in_one_line():
+    model = Defense(toys.classifier())
+    model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
+    images, labels = data(False)
+    with pytest.raises(ValueError, match="one-hot rows") as error:
+        model.fit(images, labels[:, None], verbose=0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("metrics", [None, ["accuracy"]])
+def test_labels_of_another_kind_need_another_compile(metrics):
+    images, rows = data(True)
+    model = Defense(toys.classifier())
+    model.compile(metrics=metrics)
+    model.train_on_batch(images, rows.argmax(axis=-1))
+    with pytest.raises(ValueError, match="compile") as error:
+        model.train_on_batch(images, rows.astype(int))
+    assert "\n" not in str(error.value)
+    model.compile(metrics=metrics)
+    model.train_on_batch(images, rows.astype(int))
+
+
 def test_a_loss_without_a_value_for_each_image_is_refused():
     model = Defense(toys.classifier())
     model.compile(loss=lambda labels, logits: tf.reduce_mean(logits))

@@ -226,18 +226,23 @@ def pickled():
     return file.getvalue()
 
 
-def test_a_part_is_no_pickle_and_no_bomb(tmp_path, capsys):
+def test_a_part_is_no_pickle_no_bomb_and_of_the_arrays_expected(tmp_path, capsys):
     files.write_json(tmp_path / "identity.json", {})
     add(tmp_path / "0.npz", {"x.npy": pickled()})
     (tmp_path / "1.npz").write_bytes(pickle.dumps(Payload()))
     add(tmp_path / "2.npz", {"x.npy": array((10**12,))})
     add(tmp_path / "3.npz", {"x.npy": array((10**8,), content=bytes(10**8))})
     os.mkfifo(tmp_path / "4.npz")
+    np.savez(tmp_path / "5.npz", y=np.ones(1))
+    np.savez(tmp_path / "6.npz", x=np.ones(2))
+    np.savez(tmp_path / "7.npz", x=np.ones(1, "U1"))
     parts = resume.Parts(tmp_path, {})
-    for number in range(5):
-        assert parts.part(str(number), lambda: {"x": np.ones(1)})["x"] == 1
+    for number in range(8):
+        assert (
+            parts.part(str(number), {"x": ((1,), "float64")}, lambda: {"x": np.ones(1)})["x"] == 1
+        )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.endswith("computing it again.") for line in lines] == 5 * [True]
+    assert [line.endswith("computing it again.") for line in lines] == 8 * [True]
 
 
 def archive(path, **changed):

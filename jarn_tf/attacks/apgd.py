@@ -73,6 +73,7 @@ def apgd(
     arguments.radius(epsilon)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
+    arguments.seed(seed)
     arguments.whole("targets", targets, least=0)
     arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
     lengths = tf.constant(_interval_lengths(steps))

@@ -10,14 +10,13 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from jarn_tf import arguments
+from jarn_tf import arguments, checks
 from jarn_tf.attacks.apgd import apgd
-from jarn_tf.attacks.batches import Images, Labels, as_array, in_batches
+from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.square import square
 from jarn_tf.batches import PART
 from jarn_tf.inference import logits_of_all
-from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
 
 #: Name of a version to its attacks with their settings, in order.
@@ -81,17 +80,17 @@ def autoattack(
     """
     arguments.one_of("version", version, tuple(VERSIONS))
     arguments.radius(epsilon)
-    arguments.whole("seed", seed, least=0)
+    arguments.seed(seed)
     arguments.whole("batch_size", batch_size)
     members = VERSIONS[version]
     parts = Parts(None, {})
     if state is not None:
         identity = _identity(classifier, images, labels)
-        parts = Parts(state, identity | {"epsilon": epsilon, "settings": [version, seed]})
+        identity |= {"epsilon": float(epsilon), "settings": [version, int(seed)]}
+        parts = Parts(state, identity)
 
     def attack_part(images, labels, first):
         adversarial, labels = images.numpy(), labels.numpy()
-        labels = as_integers(labels)
         bar = tqdm.tqdm(
             total=len(labels) * len(members),
             desc=f"autoattack on images {first} to {first + len(labels) - 1}",
@@ -109,7 +108,14 @@ def autoattack(
                     "batch_size": batch_size,
                 }
                 of_left = (classifier, adversarial[left], labels[left])
-                found = parts.part(f"{first}_{name}", _run, attack, of_left, options | settings)
+                found = parts.part(
+                    f"{first}_{name}",
+                    {"images": (of_left[1].shape, "float32")},
+                    _run,
+                    attack,
+                    of_left,
+                    options | settings,
+                )
                 adversarial[left] = found["images"]
             bar.update(len(labels))
         bar.close()
@@ -127,7 +133,7 @@ def _identity(classifier: keras.Model, images: Images, labels: Labels) -> dict[s
             "state needs images and labels as arrays, to tell whether they are the same. "
             "Received: a tf.data.Dataset."
         )
-    data = (np.asarray(as_array(*of)) for of in (("images", images), ("labels", labels)))
+    data = (np.asarray(checks.array(*of)) for of in (("images", images), ("labels", labels)))
     return {"model": digest_of_model(classifier), "data": digest_of_arrays(*data)}
 
 

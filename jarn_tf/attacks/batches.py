@@ -31,7 +31,7 @@ import tqdm
 
 from jarn_tf import arguments, checks
 from jarn_tf.batches import slices
-from jarn_tf.labels import flat
+from jarn_tf.labels import as_integers
 
 #: What attacks take for images.
 Images = np.ndarray | tf.Tensor | tf.data.Dataset
@@ -52,8 +52,8 @@ def in_batches(
 
     Args:
         name: Name of the attack, shown before the bar.
-        attack: The attack on a few images: from float32 images in [0, 1], labels and the index of
-            the first of these images among all to their adversarial images.
+        attack: The attack on a few images: from float32 images in [0, 1], int32 labels [n] and the
+            index of the first of these images among all to their adversarial images.
         classifier, images, labels: As the module says.
         batch_size: Images that the classifier sees at once.
         progress: Whether to draw a progress bar on standard error, if that is a terminal and the
@@ -69,8 +69,7 @@ def in_batches(
         number, shape = None, ()
         parts = _of_dataset(classifier, images, labels, batch_size, part)
     else:
-        images, labels = as_array("images", images), as_array("labels", labels)
-        checks.batches(classifier, images, labels, batch_size)
+        images, labels = checks.batches(classifier, images, labels, batch_size)
         number, shape = len(images), images.shape[1:]
         parts = ((images[rows], labels[rows]) for rows in slices(number, part))
     shown = progress and (number is None or number > part)
@@ -80,24 +79,13 @@ def in_batches(
             end = done + len(some)
             if number is None:  # in place where the system can, so that no second array is needed
                 found.resize((end, *some.shape[1:]), refcheck=False)
-            of_some = flat(tf.convert_to_tensor(of_some))
+            # Of one kind, as a compiled function may not tell the kinds apart.
+            of_some = tf.constant(as_integers(of_some), tf.int32)
             with checks.as_value_error():
                 found[done:end] = attack(checks.floats(some), of_some, done)
             bar.update(end - done)
             done = end
     return found
-
-
-def as_array(name: str, values: object) -> np.ndarray | tf.Tensor:
-    """Images or labels that are no dataset. Raises ValueError if they are no rows."""
-    if values is None:
-        raise ValueError(
-            f"{name} are missing. Give images and labels, or a tf.data.Dataset of both for images."
-        )
-    values = values if tf.is_tensor(values) else np.asarray(values)
-    if not len(values.shape):
-        raise ValueError(f"{name} must be an array of one row an image. Received: {values!r}.")
-    return values
 
 
 def _of_dataset(
@@ -108,10 +96,10 @@ def _of_dataset(
     spec = dataset.element_spec
     if not (isinstance(spec, tuple) and [type(part) for part in spec] == [tf.TensorSpec] * 2):
         raise ValueError(f"The tf.data.Dataset must be of (images, labels). Received: {spec}.")
-    if spec[0].shape.rank == 3:
+    if spec[0].shape.rank == 3 or 0 in (spec[0].shape.rank, spec[1].shape.rank):
         raise ValueError(
             "The tf.data.Dataset must be of batches. Received one of single images "
-            f"{tuple(spec[0].shape)}. Call its batch(n) first."
+            f"{spec[0].shape} and labels {spec[1].shape}. Call its batch(n) first."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("The tf.data.Dataset never ends. Call its take(n) first.")

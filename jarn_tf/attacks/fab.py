@@ -73,6 +73,7 @@ def fab(
     arguments.radius(epsilon)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
+    arguments.seed(seed)
     arguments.whole("targets", targets)
     search = functools.partial(_search, classifier)
 

@@ -66,7 +66,10 @@ def pgd(
     arguments.radius(epsilon)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
+    arguments.truth("random_start", random_start)
+    arguments.seed(seed)
     arguments.one_of("loss", loss, arguments.ATTACK_LOSSES)
+    arguments.truth("stop_when_misclassified", stop_when_misclassified)
     if step_size is None:
         step_size = default_step_size(epsilon, steps)
     else:

@@ -67,6 +67,7 @@ def square(
     arguments.radius(epsilon)
     arguments.whole("queries", queries)
     arguments.whole("restarts", restarts)
+    arguments.seed(seed)
 
     def attack(images, labels, first):
         n, height, width, channels = images.shape
@@ -109,7 +110,7 @@ class _State(NamedTuple):
 def _search(classifier, sides, seed, state, first, queries):
     """Algorithms 1 and 2, compiled."""
     for query in tf.range(first, first + queries):
-        candidates = _with_square(state, sides[query], [seed[0], seed[1] + query])
+        candidates = _with_square(state, sides[query], seed + [0, tf.cast(query, seed.dtype)])
         logits = logits_of(classifier, candidates)
         margins = losses.margin(state.labels, logits)
         found = losses.misclassified(state.labels, logits) & ~state.fallen

@@ -50,7 +50,7 @@ class Attack:
     def __post_init__(self):
         arguments.radius(self.epsilon)
         arguments.whole("restarts", self.restarts)
-        arguments.whole("seed", self.seed, least=0)
+        arguments.seed(self.seed)
         if self.step_size is not None:
             arguments.positive("step_size", self.step_size)
         known = ("clean", "fgsm", "autoattack", *_PARAMETER_FREE)

@@ -58,7 +58,7 @@ def robustness(
     Warns:
         PixelScaleWarning: The classifier seems to expect pixels up to 255.
     """
-    checks.batches(classifier, images, labels, batch_size)
+    images, labels = checks.batches(classifier, images, labels, batch_size)
     pixel_scale.warn(classifier, images, labels)
     labels = as_integers(labels)
     parts = parts or Parts(None, {})
@@ -111,6 +111,11 @@ def _attacked(
         of_500.append(
             (
                 part,
+                {
+                    "images": (images[rows].shape, "float32"),
+                    "right": (right[rows].shape, "bool"),
+                    "seconds": ((), "float64"),
+                },
                 _attacked_part,
                 (classifier, images[rows], labels[rows]),
                 dataclasses.replace(attack, seed=attack.seed + rows.start),

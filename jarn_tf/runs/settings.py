@@ -108,16 +108,11 @@ def choice(*choices: str) -> Kind:
     )
 
 
-def whole(least: int = 1, most: int | None = None) -> Kind:
+def whole(least: int = 1, most: int = arguments.MOST) -> Kind:
     """A whole number."""
-
-    def check(name, value):
-        arguments.whole(name, value, least)
-        if most is not None and value > most:
-            raise ValueError(f"{name} must be at most {most}. Received: {value}.")
-
-    takes = f"whole number of at least {least}" + (f", at most {most}" if most else "")
-    return Kind(takes, _read_whole, check)
+    takes = f"whole number of at least {least}"
+    takes += f", at most {most}" if most != arguments.MOST else ""
+    return Kind(takes, _read_whole, lambda name, value: arguments.whole(name, value, least, most))
 
 
 def _read_whole(text: str) -> int:
@@ -139,7 +134,7 @@ def _read_number(text: str) -> float:
         pass
     try:
         return float(fractions.Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise ValueError(f"{text!r} is not a number such as 0.3 or 8/255") from None
 
 

@@ -110,8 +110,10 @@ def measure(
     ]
     once = _at_epsilon(classifier, images, epsilon, seed, scale)
     runs += [(name, attack, epsilon) for name, attack in once.items()]
+    of = classifier, images, labels
+    kinds = {"right": (clean.shape, "bool")}
     jobs = [
-        (_part(name, radius), _right, classifier, images, labels, attack, radius, seed)
+        (_part(name, radius), kinds, _right, *of, attack, radius, seed)
         for name, attack, radius in runs
     ]
     withstands = {}

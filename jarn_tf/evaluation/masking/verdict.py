@@ -84,9 +84,8 @@ def masking_verdict(
     """
     arguments.radius(epsilon)
     arguments.positive("epsilon", epsilon)
-    arguments.whole("seed", seed, least=0)
-    images, labels = np.asarray(images), np.asarray(labels)
-    checks.batches(classifier, images, labels, batch_size=500)
+    arguments.seed(seed)
+    images, labels = checks.batches(classifier, images, labels, batch_size=500)
     pixel_scale.warn(classifier, images, labels)
     images = checks.floats(images).numpy()
     labels = as_integers(labels)
