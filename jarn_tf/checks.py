@@ -203,7 +203,8 @@ def values(images: tf.Tensor, labels: tf.Tensor, classes: int) -> list[tf.Operat
     # Written so that NaN fails too: every comparison with NaN is false.
     assertions += require(
         (low >= -_ROUNDING) & (high <= 1 + _ROUNDING) | tf.equal(tf.size(images), 0),
-        "images must lie in [0, 1]. Received values from ", low, " to ", high, ".",
+        "images must lie in [0, 1]. Received values from ", low, " to ", high,
+        ". Divide pixels up to 255 by 255.",
     )  # fmt: skip
     if labels.shape.rank == 1:
         assertions += require(

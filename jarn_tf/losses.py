@@ -157,6 +157,9 @@ def of_each(
 
     def each(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         try:
+            if labels.shape.rank == 1:  # which Keras may broadcast if images are as many as classes
+                other = logits.shape[-1] + 1
+                function(tf.zeros([other], labels.dtype), tf.zeros([other, logits.shape[-1]]))
             values = tf.convert_to_tensor(function(labels, logits))
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise ValueError(

@@ -137,10 +137,12 @@ def test_losses_of_probabilities_are_refused(loss, message):
         Defense(toys.classifier()).compile(loss=loss)
 
 
-def test_labels_that_a_loss_does_not_take_are_refused_in_one_line():
+@pytest.mark.parametrize("loss", [keras.losses.CategoricalCrossentropy(from_logits=True), "mse"])
+def test_labels_that_a_loss_does_not_take_are_refused_in_one_line(loss):
+    """Also of as many images as classes, where Keras would broadcast them."""
     model = Defense(toys.classifier())
-    model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
-    images, labels = data(False)
+    model.compile(loss=loss)
+    images, labels = toys.batch(toys.CLASSES)
     with pytest.raises(ValueError, match="one-hot rows") as error:
         model.fit(images, labels[:, None], verbose=0)
     assert "\n" not in str(error.value)
