@@ -43,23 +43,25 @@ def classifier(model: keras.Model) -> None:
             "classifier must return logits [batch, classes] of at least 2 classes. "
             f"Received a model of outputs {output_shape}. {_HELP} for a yes or no."
         )
-    if squashes((last_operation(model) or (None,))[0]):
+    if squashes(last_operation(model)[0]):
         raise ValueError(PROBABILITIES)
 
 
-def last_operation(model: keras.Model) -> tuple[keras.Operation, keras.KerasTensor] | None:
-    """What makes a model's output, and the tensor it makes it of; None if it has no graph."""
+def last_operation(
+    model: keras.Model,
+) -> tuple[keras.Operation, keras.KerasTensor] | tuple[None, None]:
+    """What makes a model's output, and the tensor it makes it of; Nones if it has no graph."""
     try:
         operation, node, _ = model.outputs[0]._keras_history
         return operation, operation._inbound_nodes[node].input_tensors[0]
     except (AttributeError, IndexError, TypeError):  # a subclass
-        return None
+        return None, None
 
 
 def squashes(operation: keras.Operation | None) -> bool:
     """Whether an operation, layer or model ends in a softmax or sigmoid, as far as one can see."""
     if isinstance(operation, keras.Model):
-        return squashes((last_operation(operation) or (None,))[0])
+        return squashes(last_operation(operation)[0])
     squashing = keras.activations.sigmoid, keras.activations.softmax
     # Layers and operations of Keras have the same names.
     return type(operation).__name__ in ("Softmax", "Sigmoid") or (

@@ -50,7 +50,7 @@ def as_classifier(
             raise ValueError(
                 f"model must have one input and one output. Received: {len(found)} {name}."
             )
-    last = (checks.last_operation(model) or (None,))[0]
+    last, _ = checks.last_operation(model)
     if not probabilities and checks.squashes(last):
         raise ValueError(checks.PROBABILITIES)
     if probabilities and getattr(last, "activation", None) is keras.activations.linear:
@@ -139,7 +139,7 @@ def _reason(error: Exception) -> str:
 
 def _without_squash(model: keras.Model) -> keras.Model | None:
     """The model up to its last softmax or sigmoid; None where its graph shows none."""
-    operation, taken = checks.last_operation(model) or (None, None)
+    operation, taken = checks.last_operation(model)
     if isinstance(operation, keras.Model):
         inner = _without_squash(operation)
         outputs = inner and inner(taken)

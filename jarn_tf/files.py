@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-import tensorflow as tf
-
-from jarn_tf.workers import WORKER_GONE
 
 #: The largest of the project's own are below 1 MiB; parsed, JSON takes up to 25 times its size.
 _MOST_JSON = 2**24
@@ -26,18 +21,6 @@ def write_atomically(path: str | os.PathLike, write: Callable[[pathlib.Path], ob
     temporary.unlink(missing_ok=True)  # a link there would be followed
     write(temporary)
     os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def as_os_error(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what TensorFlow raises where it cannot write into an `OSError` of one line."""
-    try:
-        yield
-    except WORKER_GONE:  # what is saved is read from all workers
-        raise
-    except tf.errors.OpError as error:
-        reason = " ".join(error.message.split())
-        raise OSError(f"{path} cannot be written: {reason}") from None
 
 
 def write_json(path: str | os.PathLike, content: dict[str, Any]) -> None:

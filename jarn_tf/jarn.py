@@ -13,7 +13,13 @@ from jarn_tf import arguments, checks, losses, networks
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.metrics import SeldomMean
-from jarn_tf.precision import at_least_float32, input_gradient, loss_scale, scales_losses
+from jarn_tf.precision import (
+    at_least_float32,
+    input_gradient,
+    loss_scale,
+    scales_losses,
+    with_inner,
+)
 from jarn_tf.randomness import BatchSlice
 from jarn_tf.real_images import real_images as shown_as_real
 
@@ -142,7 +148,10 @@ class JARN(Defense):
         self.discriminator_penalty = discriminator_penalty
         self.discriminator_noise = discriminator_noise
         self.check_settings()
-        self._couples_images = _normalizes_batches(discriminator)
+        self._couples_images = any(
+            isinstance(layer, keras.layers.BatchNormalization)
+            for layer in with_inner(discriminator)
+        )
         self.regularizer_metrics = [
             SeldomMean("adversarial_loss"),
             SeldomMean("discriminator_real_accuracy"),
@@ -359,11 +368,3 @@ class JARN(Defense):
             "adaptor": serialize(self.adaptor),
             "discriminator": serialize(self.discriminator),
         }
-
-
-def _normalizes_batches(layer: keras.Layer) -> bool:
-    """Whether a layer is, or holds, batch normalisation."""
-    inside = getattr(layer, "layers", ())
-    return isinstance(layer, keras.layers.BatchNormalization) or any(
-        map(_normalizes_batches, inside)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -10,18 +9,27 @@ import pathlib
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
-from jarn_tf import checks
 from jarn_tf.batches import slices
 from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
 from jarn_tf.workers import Workers
 
-#: Shape and type of an array.
-Kind = tuple[tuple[int, ...], str]
+
+class Part(NamedTuple):
+    """A piece of a long computation.
+
+    Attributes:
+        name: That of its file.
+        kinds: Names of its arrays to their shapes and types.
+        compute: Makes them.
+    """
+
+    name: str
+    kinds: Mapping[str, tuple[tuple[int, ...], str]]
+    compute: Callable[[], dict[str, np.ndarray]]
 
 
 class Parts:
@@ -66,49 +74,37 @@ class Parts:
                 f"{', '.join(changed)}. Run that evaluation to its end, or delete the folder."
             )
 
-    def part(
-        self,
-        name: str,
-        kinds: Mapping[str, Kind],
-        compute: Callable[..., dict[str, np.ndarray]],
-        *arguments: Any,
-    ) -> dict[str, np.ndarray]:
-        """The arrays of a part: read if it is finished and readable, else computed and kept.
-
-        Args:
-            name: The part's.
-            kinds: Names of its arrays to their shapes and types.
-            compute: Makes them from `arguments`.
-        """
-        path = self._path(name)
+    def part(self, part: Part) -> dict[str, np.ndarray]:
+        """The arrays of a part: read if it is finished and readable, else computed and kept."""
+        path = self._path(part)
         if path and path.exists():
             try:
-                return _read(path, kinds)
+                return _read(path, part.kinds)
             except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damage
                 reason = textwrap.shorten(str(error), 200)
                 print(f"{path} cannot be read ({reason}); computing it again.")
-        arrays = compute(*arguments)
+        arrays = part.compute()
         if path:
             self._keep(path, arrays)
         return arrays
 
-    def each(self, parts: Sequence[tuple]) -> Iterator[dict[str, np.ndarray]]:
-        """The arrays of several parts, given as the arguments of `part`, in their order.
+    def each(self, parts: Sequence[Part]) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of several parts, in their order.
 
         Each worker computes one of as many as there are workers, and all get the arrays of all.
         """
         for some in slices(len(parts), self.workers.count):
             of_this_worker = parts[some][self.workers.index :][:1]
-            computed = b"".join(_packed(self.part(*part)) for part in of_this_worker)
-            for (name, *_), packed in zip(parts[some], self.workers.gather(computed)):
+            computed = b"".join(_packed(self.part(part)) for part in of_this_worker)
+            for part, packed in zip(parts[some], self.workers.gather(computed)):
                 arrays = _unpacked(packed)
-                path = self._path(name)
+                path = self._path(part)
                 if path and not path.exists():  # another worker's
                     self._keep(path, arrays)
                 yield arrays
 
-    def _path(self, name: str) -> pathlib.Path | None:
-        return self.folder and self.folder / f"{name}.npz"
+    def _path(self, part: Part) -> pathlib.Path | None:
+        return self.folder and self.folder / f"{part.name}.npz"
 
     def _keep(self, path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
         if not self.workers.first:
@@ -127,7 +123,7 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _read(path: pathlib.Path, kinds: Mapping[str, Kind]) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path, kinds: Mapping[str, tuple]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError("it is no file")
     if unpacked_size(path) > path.stat().st_size:  # parts are written uncompressed
@@ -153,28 +149,3 @@ def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:50]}..."
-
-
-def digest_of_arrays(*arrays: np.ndarray) -> str:
-    """SHA-256 of types, shapes and values."""
-    digest = hashlib.sha256()
-    for array in map(np.ascontiguousarray, arrays):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        values = array.reshape(-1).view(np.uint8)
-        for some in slices(len(values), 2**24):  # Ctrl-C is heard between two of them
-            digest.update(values[some])
-    return digest.hexdigest()
-
-
-def digest_of_model(model: keras.Model) -> str:
-    """SHA-256 of a model's weights and of its answers to a few random images, if they last.
-
-    Not of Keras's description: that numbers layers anew each time, and has none of functions.
-    """
-    shape = (8, *checks.input_shape(model)[1:])
-    images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    logits, again = (np.asarray(model(images, training=False), np.float64) for _ in range(2))
-    answers = np.round(logits / max(np.abs(logits).max(), 1e-30), 2) + 0.0  # 0 has one sign
-    if not np.allclose(logits, again, rtol=1e-3):
-        answers = np.zeros(0)
-    return digest_of_arrays(answers, *map(np.asarray, model.weights))

@@ -41,7 +41,12 @@ command.define_list(
 )
 flags.DEFINE_integer("examples", None, "Use the first so many test images. Unset: all.")
 flags.DEFINE_integer("restarts", 1, "Independent runs of PGD, APGD, FAB, Square.")
-flags.DEFINE_float("step_size", None, "Step of PGD. Unset: 2.5 epsilon / steps, at most epsilon/4.")
+flags.DEFINE(
+    command.Parser(settings.POSITIVE.parse, settings.POSITIVE.takes),
+    "step_size",
+    None,
+    "Step of PGD. Unset: 2.5 epsilon / steps, at most epsilon/4.",
+)
 flags.DEFINE_bool("random_start", True, "Whether PGD starts at a random point of the ball.")
 flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 flags.DEFINE_bool(

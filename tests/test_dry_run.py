@@ -78,7 +78,7 @@ def built(monkeypatch):
 
     monkeypatch.setattr(dry_run, "build_model", build_model)
     monkeypatch.setattr(dry_run, "IMAGES", {"digits": (toys.IMAGE_SHAPE, 100)})
-    monkeypatch.setattr(dry_run, "_CLASSES", toys.CLASSES)
+    monkeypatch.setattr(dry_run, "CLASSES", toys.CLASSES)
     monkeypatch.setattr(dry_run, "_peak_memory", lambda: 1000 + len(models))
     return models
 
@@ -165,7 +165,7 @@ def test_images_are_as_those_of_the_dataset(name, digits):
         shape, examples = info.features["image"].shape, info.splits["train"].num_examples
         examples, classes = examples - examples // 10, info.features["label"].num_classes
     assert dry_run.IMAGES[name] == (shape, examples)
-    assert classes == dry_run._CLASSES
+    assert classes == dry_run.CLASSES
 
 
 # Estimating

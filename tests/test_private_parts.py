@@ -7,11 +7,13 @@ import inspect
 
 import keras
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 import toys
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
 from jarn_tf import Defense
+from jarn_tf.callbacks import checkpoints
 
 
 def changed(what, where):
@@ -55,7 +57,29 @@ def test_keras_history_names_the_operation_of_an_output():
 
 
 def test_split_generators_of_svhn_are_a_method_of_its_builder():
-    where = changed("builder._split_generators", "data._leave_out_extra")
+    where = changed("builder._split_generators", "data.prepared._leave_out_extra")
     builder = tfds.builder_cls("svhn_cropped")
     assert "dl_manager" in inspect.signature(builder._split_generators).parameters, where
     assert '"extra"' in inspect.getsource(builder._split_generators), where
+
+
+def test_an_optimizer_s_first_variable_counts_steps_that_accumulate_gradients():
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=3)
+    weight = keras.Variable(1.0)
+    optimizer.build([weight])
+    optimizer.apply([tf.constant(1.0)], [weight])
+    assert int(optimizer.variables[0]) == 1, changed("optimizer.variables[0]", "Defense.step")
+    assert int(optimizer.iterations) == 0
+
+
+def test_where_a_checkpoint_keeps_text(tmp_path):
+    class State(tf.train.experimental.PythonState):
+        def serialize(self):
+            return "text"
+
+        def deserialize(self, string_value):
+            pass
+
+    path = tf.train.Checkpoint(progress=State()).save(str(tmp_path / "ckpt"))
+    kept = tf.train.load_checkpoint(path).get_tensor(checkpoints.PROGRESS)
+    assert kept == b"text", changed("PythonState", "callbacks/checkpoints.py")

@@ -238,9 +238,9 @@ def test_a_part_is_no_pickle_no_bomb_and_of_the_arrays_expected(tmp_path, capsys
     np.savez(tmp_path / "7.npz", x=np.ones(1, "U1"))
     parts = resume.Parts(tmp_path, {})
     for number in range(8):
-        assert (
-            parts.part(str(number), {"x": ((1,), "float64")}, lambda: {"x": np.ones(1)})["x"] == 1
-        )
+        kinds = {"x": ((1,), "float64")}
+        part = resume.Part(str(number), kinds, lambda: {"x": np.ones(1)})
+        assert parts.part(part)["x"] == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.endswith("computing it again.") for line in lines] == 8 * [True]
 

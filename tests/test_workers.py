@@ -1,5 +1,6 @@
 """Workers agree, divide work, and name one that is gone."""
 
+import functools
 import json
 import threading
 import types
@@ -11,9 +12,10 @@ import tensorflow as tf
 import toys
 
 from jarn_tf import workers
+from jarn_tf.callbacks.checkpoints import as_os_error
 from jarn_tf.evaluation import Attack
-from jarn_tf.files import as_os_error, read_json
-from jarn_tf.resume import Parts
+from jarn_tf.files import read_json
+from jarn_tf.resume import Part, Parts
 from jarn_tf.runs import builders, evaluating
 
 CLUSTER = {"worker": ["one:1", "two:2", "three:3"]}
@@ -129,7 +131,10 @@ def test_parts_are_divided_and_the_first_worker_writes(tmp_path):
         found[index] = [part["x"].tolist() for part in parts.each(jobs(compute))]
 
     def jobs(compute):
-        return [(str(number), compute, number) for number in range(5)]
+        return [
+            Part(str(n), {"x": ((n + 1,), "int64")}, functools.partial(compute, n))
+            for n in range(5)
+        ]
 
     threads = [threading.Thread(target=work, args=[index]) for index in range(2)]
     for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -16,8 +17,9 @@ from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.fab import fab
 from jarn_tf.attacks.square import square
 from jarn_tf.batches import PART
+from jarn_tf.digests import digest_of_arrays, digest_of_model
 from jarn_tf.inference import logits_of_all
-from jarn_tf.resume import Parts, digest_of_arrays, digest_of_model
+from jarn_tf.resume import Part, Parts
 
 #: Name of a version to its attacks with their settings, in order.
 VERSIONS: dict[str, dict[str, tuple[Callable, dict]]] = {
@@ -107,16 +109,11 @@ def autoattack(
                     "seed": _seed(seed, first, number),
                     "batch_size": batch_size,
                 }
-                of_left = (classifier, adversarial[left], labels[left])
-                found = parts.part(
-                    f"{first}_{name}",
-                    {"images": (of_left[1].shape, "float32")},
-                    _run,
-                    attack,
-                    of_left,
-                    options | settings,
-                )
-                adversarial[left] = found["images"]
+                of_left = adversarial[left], labels[left]
+                kinds = {"images": (of_left[0].shape, "float32")}
+                run = functools.partial(attack, classifier, *of_left, **options, **settings)
+                part = Part(f"{first}_{name}", kinds, lambda run=run: {"images": run()})
+                adversarial[left] = parts.part(part)["images"]
             bar.update(len(labels))
         bar.close()
         return adversarial
@@ -135,10 +132,6 @@ def _identity(classifier: keras.Model, images: Images, labels: Labels) -> dict[s
         )
     data = (np.asarray(checks.array(*of)) for of in (("images", images), ("labels", labels)))
     return {"model": digest_of_model(classifier), "data": digest_of_arrays(*data)}
-
-
-def _run(attack: Callable, attacked: tuple, options: dict) -> dict[str, np.ndarray]:
-    return {"images": attack(*attacked, **options)}
 
 
 def _seed(*of: int) -> int:

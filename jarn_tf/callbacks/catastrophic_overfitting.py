@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from jarn_tf.callbacks.classifier import classifier_of
 from jarn_tf.callbacks.one_warning import OneWarning
 from jarn_tf.callbacks.robust_accuracy import RobustAccuracy
-from jarn_tf.evaluation import Attack, robustness
+from jarn_tf.evaluation import Attack
 
 #: FGSM does nothing: it leaves at least this share of the clean accuracy.
 _FGSM_LEAVES = 0.9
@@ -52,14 +51,7 @@ class CatastrophicOverfittingWarning(OneWarning):
             return None
         attacked = self.robust_accuracy
         single_step = [Attack("clean", 0.0), Attack("fgsm", attacked.attack.epsilon)]
-        rows = robustness(
-            classifier_of(self.model),
-            attacked.images,
-            attacked.labels,
-            single_step,
-            progress=False,
-        )
-        clean, fgsm = (row["accuracy"] for row in rows[:2])
+        clean, fgsm = attacked.accuracies(single_step)
         under_pgd = logs["val_robust_accuracy"]
         if fgsm < _FGSM_LEAVES * clean or under_pgd >= _PGD_LEAVES * fgsm:
             return None

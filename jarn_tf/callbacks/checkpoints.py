@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from jarn_tf.defense import Defense
-from jarn_tf.files import as_os_error
+from jarn_tf.workers import WORKER_GONE
 
 
 class Checkpoints:
@@ -73,7 +74,7 @@ class Checkpoints:
         """Whether the checkpoint could be restored."""
         try:
             # First, as a checkpoint of another model is restored as far as it goes.
-            said = json.loads(tf.train.load_checkpoint(str(path)).get_tensor(_PROGRESS))
+            said = json.loads(tf.train.load_checkpoint(str(path)).get_tensor(PROGRESS))
             if not (isinstance(said, dict) and isinstance(said.get("epoch"), int)):
                 raise ValueError("it does not say its epoch")
             if said.get("of") != _kind(self._model):
@@ -100,6 +101,18 @@ def values(variables: Sequence[tf.Variable]) -> list:
     return [variable.numpy().tolist() for variable in variables]
 
 
+@contextlib.contextmanager
+def as_os_error(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what TensorFlow raises where it cannot write into an `OSError` of one line."""
+    try:
+        yield
+    except WORKER_GONE:  # what is saved is read from all workers
+        raise
+    except tf.errors.OpError as error:
+        reason = " ".join(error.message.split())
+        raise OSError(f"{path} cannot be written: {reason}") from None
+
+
 class _Progress(tf.train.experimental.PythonState):
     """JSON values in a checkpoint."""
 
@@ -114,7 +127,7 @@ class _Progress(tf.train.experimental.PythonState):
 
 
 #: Where TensorFlow keeps it.
-_PROGRESS = "progress/.ATTRIBUTES/py_state"
+PROGRESS = "progress/.ATTRIBUTES/py_state"
 
 
 def _refuse_others(folder: pathlib.Path) -> None:

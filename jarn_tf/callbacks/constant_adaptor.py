@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jarn_tf import losses
+from jarn_tf.batches import slices
 from jarn_tf.callbacks.one_warning import OneWarning
 from jarn_tf.jacobian import input_jacobian
 
@@ -62,8 +63,7 @@ class ConstantAdaptorWarning(OneWarning):
     def _seen_by_discriminator(self) -> np.ndarray:
         """J' of every image as a row [n, pixels]; of unit contrast where it is standardised."""
         rows = []
-        for start in range(0, len(self.images), self.batch_size):
-            part = slice(start, start + self.batch_size)
+        for part in slices(len(self.images), self.batch_size):
             adapted = self.model.adapt(
                 input_jacobian(
                     self.model.classifier,

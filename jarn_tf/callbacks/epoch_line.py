@@ -7,6 +7,7 @@ import time
 import keras
 import tqdm
 
+from jarn_tf.durations import in_words
 from jarn_tf.metrics import with_values
 
 #: Name in the logs to how a line says it.
@@ -54,7 +55,7 @@ class EpochLine(keras.callbacks.Callback):
         left = self.params.get("epochs") - epoch - 1
         if left:
             over = "over " if self._phase_comes(left) else ""
-            shown.append(f"{over}{_duration(left * self._pace(now))} left")
+            shown.append(f"{over}{in_words(left * self._pace(now))} left")
         print(f"{self._head}, {now - self._started:.0f} s: {', '.join(shown)}", flush=True)
 
     def _pace(self, now: float) -> float:
@@ -72,10 +73,3 @@ class EpochLine(keras.callbacks.Callback):
 
 def _step(model: keras.Model) -> int:
     return int(getattr(model, "step", 0))
-
-
-def _duration(seconds: float) -> str:
-    """Seconds below two minutes, hours from two hours on."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import warnings
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -64,15 +65,20 @@ class RobustAccuracy(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is None or (epoch + 1) % self.every:
             return
+        (accuracy,) = self.accuracies([self.attack])
+        logs["val_robust_accuracy"] = accuracy
+        if self.keep_best is not None and accuracy > self._best:
+            self._keep(epoch, accuracy)
+
+    def accuracies(self, attacks: Sequence[Attack]) -> list[float]:
+        """Shares of the images that the classifier is right about under each attack."""
         with warnings.catch_warnings():
             # A classifier that has just begun to learn can be better at images times 255.
             warnings.simplefilter("ignore", PixelScaleWarning)
-            (row,) = robustness(
-                classifier_of(self.model), self.images, self.labels, [self.attack], progress=False
+            rows = robustness(
+                classifier_of(self.model), self.images, self.labels, attacks, progress=False
             )
-        logs["val_robust_accuracy"] = row["accuracy"]
-        if self.keep_best is not None and row["accuracy"] > self._best:
-            self._keep(epoch, row["accuracy"])
+        return [row["accuracy"] for row in rows[: len(attacks)]]
 
     def _keep(self, epoch: int, accuracy: float) -> None:
         # The classifier first: stopped between the two files, training finds a lower accuracy

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from jarn_tf.resume import digest_of_arrays
+from jarn_tf.digests import digest_of_arrays
 
 
 @dataclasses.dataclass(frozen=True)

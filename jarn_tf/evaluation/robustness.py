@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ from jarn_tf.evaluation.attack import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.inference import logits_of_all
 from jarn_tf.labels import as_integers
-from jarn_tf.resume import Parts
+from jarn_tf.resume import Part, Parts
 
 
 def robustness(
@@ -64,12 +66,14 @@ def robustness(
     parts = parts or Parts(None, {})
     rows: list[dict] = []
     worst: dict[float, _WorstCase] = {}
-    clean, _ = _attacked(classifier, images, labels, Attack("clean", 0.0), batch_size, False)
+    clean = np.concatenate(
+        [_right(classifier, images[part], labels[part], batch_size) for part in slices(len(images))]
+    )
     for number, attack in enumerate(list_of_attacks):
         if attack.epsilon not in worst:
             worst[attack.epsilon] = _WorstCase(clean, images if save_to else None)
         right, seconds = _attacked(
-            classifier, images, labels, attack, batch_size, progress, parts, f"{number}_",
+            classifier, images, labels, attack, batch_size, progress, parts, number,
             worst[attack.epsilon],
         )  # fmt: skip
         row = attack.row(checks.classes(classifier))
@@ -96,52 +100,65 @@ def _attacked(
     attack: Attack,
     batch_size: int,
     progress: bool,
-    parts: Parts | None = None,
-    prefix: str = "",
-    worst: _WorstCase | None = None,
+    parts: Parts,
+    number: int,
+    worst: _WorstCase,
 ) -> tuple[np.ndarray, float]:
     """Which images are still classified right [n], and the seconds taken; counted into `worst`."""
-    parts = parts or Parts(None, {})
     right = np.empty(len(images), bool)
     seconds = 0.0
-    name = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
     of_500 = []
     for rows in slices(len(images)):
-        part = f"{prefix}{attack.name}_{rows.start}"
-        of_500.append(
-            (
-                part,
-                {
-                    "images": (images[rows].shape, "float32"),
-                    "right": (right[rows].shape, "bool"),
-                    "seconds": ((), "float64"),
-                },
-                _attacked_part,
-                (classifier, images[rows], labels[rows]),
-                dataclasses.replace(attack, seed=attack.seed + rows.start),
-                batch_size,
-                {"state": parts.folder and parts.folder / part, "progress": progress},
-            )
+        name = f"{number}_{attack.name}_{rows.start}"
+        kinds = {
+            "images": (images[rows].shape, "float32"),
+            "right": (right[rows].shape, "bool"),
+            "seconds": ((), "float64"),
+        }
+        compute = functools.partial(
+            _attacked_part,
+            dataclasses.replace(attack, seed=attack.seed + rows.start),
+            classifier,
+            images[rows],
+            labels[rows],
+            batch_size=batch_size,
+            progress=progress,
+            state=parts.folder and parts.folder / name,
         )
-    with tqdm.tqdm(total=len(images), desc=name, disable=None if progress else True) as bar:
+        of_500.append(Part(name, kinds, compute))
+    shown = f"{attack.name} eps={attack.epsilon:.4g}" if attack.steps else attack.name
+    with tqdm.tqdm(total=len(images), desc=shown, disable=None if progress else True) as bar:
         for rows, found in zip(slices(len(images)), parts.each(of_500)):
             right[rows] = found["right"]
-            if worst:
-                worst.add(attack.name, rows, found["images"], found["right"])
+            worst.add(attack.name, rows, found["images"], found["right"])
             seconds += float(found["seconds"])
             bar.update(len(found["right"]))
     return right, seconds
 
 
 def _attacked_part(
-    attacked: tuple, attack: Attack, batch_size: int, resuming: dict
+    attack: Attack,
+    classifier: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
-    classifier, _, labels = attacked
     started = time.perf_counter()
-    found = attack(*attacked, stop_when_misclassified=True, batch_size=batch_size, **resuming)
-    right = np.argmax(logits_of_all(classifier, found, batch_size), axis=-1) == labels
+    found = attack(
+        classifier, images, labels, stop_when_misclassified=True, batch_size=batch_size, **options
+    )
+    right = _right(classifier, found, labels, batch_size)
     seconds = np.float64(time.perf_counter() - started)
     return {"images": found, "right": right, "seconds": seconds}
+
+
+def _right(
+    classifier: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """Which images are classified right [n]."""
+    logits = logits_of_all(classifier, checks.floats(images).numpy(), batch_size)
+    return np.argmax(logits, axis=-1) == labels
 
 
 class _WorstCase:

@@ -67,6 +67,9 @@ def make_setting(
         rows = chosen.rows
     elif rows == ("all",):
         rows = tuple(ROWS)
+    if chosen.variants and set(rows) - set(chosen.rows):
+        others = ",".join(row for row in rows if row not in chosen.rows)
+        raise ValueError(f"rows must be some of {', '.join(chosen.rows)}. Received: {others}.")
     return Setting(
         experiment,
         dataset or chosen.dataset,

@@ -15,7 +15,7 @@ import matplotlib.figure
 
 from jarn_tf.evaluation import Attack, robustness
 from jarn_tf.reproduction import models
-from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import ACCURACY
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
@@ -33,7 +33,6 @@ _CHOICES: dict[str, dict[str, Any]] = {
     "discriminator 32-64": {"discriminator_filters": (32, 64)},
     "discriminator 128-256": {"discriminator_filters": (128, 256)},
 }
-_ROWS = ("jarn",)
 _AUTOATTACKED = 500
 _SHOWN = ("PGD-40", "worst", "AutoAttack")
 
@@ -49,13 +48,7 @@ def choices(setting: Setting) -> dict[str, dict[str, Any]]:
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """One cell a row and seed for the preset itself, one for each choice with the first seed.
-
-    Raises:
-        ValueError: A row other than JARN's.
-    """
-    for row in setting.rows:
-        refuse_other_row(row, _ROWS)
+    """One cell a row and seed for the preset itself, one for each choice with the first seed."""
     return [
         Cell(
             f"{row}, {name}, seed {seed}",
@@ -124,9 +117,10 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
 AUTHORS = Experiment(
     "The authors' pipeline over seeds and open choices: accuracy (%); AutoAttack of 500 images",
     "mnist",
-    _ROWS,
+    ("jarn",),
     cells,
     published,
     draw,
     preset="authors",
+    variants=True,
 )

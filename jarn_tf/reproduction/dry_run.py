@@ -23,12 +23,11 @@ import tensorflow as tf
 from jarn_tf import arguments, data
 from jarn_tf.defense import Defense
 from jarn_tf.jarn import JARN
-from jarn_tf.reproduction.setting import IMAGES, ROWS, Setting
+from jarn_tf.reproduction import EXPERIMENTS
+from jarn_tf.reproduction.setting import CLASSES, IMAGES, ROWS, Setting
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import Config
 
-_CLASSES = 10
-_OF_VARIANTS = ("authors", "levers", "overfitting", "tradeoff")
 _OF_PHASE = (JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR)
 #: Memory is extrapolated along the line through a batch and one so many times as large.
 _LARGER = 4
@@ -79,7 +78,7 @@ def estimate(setting: Setting, steps: int = 20, batch_size: int | None = None) -
     arguments.whole("dry_run", steps)
     if setting.experiment == "table4":
         raise ValueError("table4 trains nothing and times steps itself: run it without a dry run.")
-    if setting.experiment in _OF_VARIANTS:
+    if EXPERIMENTS[setting.experiment].variants:
         raise ValueError(
             f"{setting.experiment} trains several runs of each row, of other lengths than the "
             "preset's. Take a dry run of a table, such as table1 or table3."
@@ -191,7 +190,7 @@ def measure(config: Config, steps: int, batch_sizes: Sequence[int]) -> Measured:
     keras.utils.set_random_seed(config.seed)
     try:
         with strategy.scope():
-            model = build_model(config, image_shape, _CLASSES, total_steps)
+            model = build_model(config, image_shape, CLASSES, total_steps)
         of_run = collections.Counter(map(model.kind_of_step, range(total_steps)))
         each = 1 + max(1, steps // len(of_run))
         taken = _seconds(model, config, batch_sizes[0], [k for k in of_run for _ in range(each)])
@@ -215,7 +214,7 @@ def _seconds(model: Defense, config: Config, batch_size: int, kinds: list[str]) 
     rng = np.random.default_rng(config.seed)
     images = data.Split(
         rng.integers(0, 256, (batch_size, *image_shape), np.uint8),
-        rng.integers(0, _CLASSES, batch_size, np.int32),
+        rng.integers(0, CLASSES, batch_size, np.int32),
     )
     ends = [time.perf_counter()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
@@ -12,12 +12,6 @@ from jarn_tf.reproduction.setting import Setting
 
 def no_number(setting: Setting, row: str, column: str) -> None:
     """What the paper prints beside Figures 3 and 4, and of AutoAttack: no number."""
-
-
-def refuse_other_row(row: str, rows: Iterable[str]) -> None:
-    """Raises ValueError unless `row` is one of `rows`, those that an experiment has cells of."""
-    if row not in rows:
-        raise ValueError(f"rows must be some of {', '.join(rows)}. Received: {row}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +26,7 @@ class Experiment:
         published: (setting, row label, column label) to what the paper prints, or None.
         draw: (setting, results, path) draws the PNG; None for a table.
         preset: The preset of its models unless told.
+        variants: Whether its models are variants of `rows`, which no other row has.
     """
 
     title: str
@@ -41,3 +36,4 @@ class Experiment:
     published: Callable[[Setting, str, str], float | None] = no_number
     draw: Callable[[Setting, dict, pathlib.Path], None] | None = None
     preset: str = "paper"
+    variants: bool = False

@@ -17,7 +17,7 @@ import matplotlib.figure
 import numpy as np
 
 from jarn_tf.reproduction import models
-from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import ROWS, Setting
 from jarn_tf.runs.config import declarations
@@ -47,12 +47,7 @@ _STYLES = {"fgsm_at": "-", "jarn_at": "--", "pgd_at": ":"}
 
 
 def variants(setting: Setting, row: str, radius: float) -> dict[str, dict[str, Any]]:
-    """Name of each variant of a row to what it changes in the row's settings.
-
-    Raises:
-        ValueError: A row that has no variants.
-    """
-    refuse_other_row(row, _STYLES)
+    """Name of each variant of a row to what it changes in the row's settings."""
     if row == "fgsm_at":
         found = _of_fgsm(radius)
     elif row == "jarn_at":
@@ -193,4 +188,5 @@ OVERFITTING = Experiment(
     tuple(_STYLES),
     cells,
     draw=draw,
+    variants=True,
 )

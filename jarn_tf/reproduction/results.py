@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jarn_tf.durations import in_words
 from jarn_tf.files import read_json, write_atomically, write_json
 from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting, digest_of_run
 from jarn_tf.runs.config import Config
@@ -86,7 +87,7 @@ def run(setting: Setting, cells: Sequence[Cell]) -> dict[str, Any]:
     spent = finished = 0.0
     for number, cell in enumerate(missing, done + 1):
         left = sum(other.cost for other in missing[number - done - 1 :])
-        estimate = f"; about {_duration(spent / finished * left)} left" if finished else ""
+        estimate = f"; about {in_words(spent / finished * left)} left" if finished else ""
         print(f"[{number}/{len(cells)}] {setting.experiment}: {cell.name}{estimate}", flush=True)
         started = time.perf_counter()
         result = cell.compute()
@@ -222,9 +223,3 @@ def _shown(number: Number) -> str:
 def _digits(value: float) -> str:
     """One decimal, or three significant digits of what would lose them by that."""
     return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

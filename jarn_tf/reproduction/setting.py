@@ -31,6 +31,8 @@ ROWS = {
     "trades": "TRADES",  # beyond the paper
 }
 
+#: Of each dataset.
+CLASSES = 10
 #: Dataset to the shape of its images and how many there are to train on, the last tenth left out.
 IMAGES = {
     "digits": ((28, 28, 1), 1_294),

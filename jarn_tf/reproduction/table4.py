@@ -19,11 +19,10 @@ from jarn_tf.defense import Defense
 from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import SECONDS_AN_EPOCH
 from jarn_tf.reproduction.results import Cell
-from jarn_tf.reproduction.setting import IMAGES, ROWS, Setting
+from jarn_tf.reproduction.setting import CLASSES, IMAGES, ROWS, Setting
 from jarn_tf.runs.builders import build_model
 from jarn_tf.runs.config import Config
 
-_CLASSES = 10
 _ROUNDS = {"smoke": 1, "small": 7, "full": 7}
 _PHASE = 10**9  # a number of steps that no phase ends within
 
@@ -53,11 +52,11 @@ def _cell(setting: Setting, network: str, rows: tuple[str, ...], seed: int) -> d
     rng = np.random.default_rng(seed)
     batch = (
         tf.constant(rng.random((batch_size, *image_shape), np.float32)),
-        tf.constant(rng.integers(0, _CLASSES, batch_size, np.int32)),
+        tf.constant(rng.integers(0, CLASSES, batch_size, np.int32)),
     )
     steps, counts = {}, {}
     for row, config in configs.items():
-        model = build_model(config, image_shape, _CLASSES, _PHASE)
+        model = build_model(config, image_shape, CLASSES, _PHASE)
         counts[row] = _kinds(model)
         for kind in counts[row]:
             steps[row, kind] = tf.function(functools.partial(model.train_step, batch, kind))

@@ -22,7 +22,7 @@ import numpy as np
 
 from jarn_tf.evaluation import masking_verdict
 from jarn_tf.reproduction import models, results
-from jarn_tf.reproduction.experiment import Experiment, refuse_other_row
+from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import Setting
 
@@ -69,8 +69,6 @@ SWEEPS = {
     "JARN on FGSM-AT": Sweep("jarn_at", "adversarial_weight", *_LIGHT_WEIGHTS),
     "JARN on PGD-AT3": Sweep("jarn_pgd_at", "adversarial_weight", *_LIGHT_WEIGHTS, _THREE_STEPS),
 }
-
-_ROWS = tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values()))
 
 #: Time of a step on digits and on natural images beside one of noise, averaged over JARN's
 #: schedule; measured on one core with the networks of `recommended`, to a tenth or so.
@@ -124,13 +122,7 @@ def changes(setting: Setting, name: str, strength: float) -> dict[str, Any]:
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """One cell a defense and strength with the first seed, then one a defense and seed.
-
-    Raises:
-        ValueError: A row that no sweep is made of.
-    """
-    for row in setting.rows:
-        refuse_other_row(row, _ROWS)
+    """One cell a defense and strength with the first seed, then one a defense and seed."""
     first = setting.seeds[0]
     asked = {"tested on": _ATTACKED, "chosen and judged on": _IMAGES}
     sweep = {
@@ -267,8 +259,9 @@ TRADEOFF = Experiment(
     "Clean and robust accuracy (%) of 200 test images, each defense over its strength, at about "
     "equal cost",
     "mnist",
-    _ROWS,
+    tuple(dict.fromkeys(sweep.row for sweep in SWEEPS.values())),
     cells,
     draw=draw,
     preset="recommended",
+    variants=True,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -52,38 +54,41 @@ def build_model(
     Raises:
         ValueError: `config.init_from` is no classifier of these images.
     """
-    if config.init_from is None:
-        classifier = _classifier(config, image_shape, classes)
-    else:
-        classifier = classifier_of(
-            load_classifier(config.init_from),
-            config.dataset,
-            image_shape,
-            classes,
-            config.pixel_scale,
-            config.probabilities,
-        )
-    classifier_optimizer = _optimizer(config.classifier_optimizer, _rate(config, total_steps))
+    classifier = _classifier(config, image_shape, classes)
     common = {"perturb": _perturbation(config, total_steps), "seed": config.seed}
-    if config.regularizer != "jarn":
-        if config.regularizer == "none":
-            model = Defense(classifier, **common)
-        else:
-            lazy = {"regularization_interval": config.regularization_interval}
-            penalized, options = {
-                "double_backprop": (baselines.InputGradientPenalty, lazy),
-                "l1_gradient": (baselines.InputGradientPenalty, lazy | {"norm": "l1"}),
-                "frobenius": (baselines.LogitJacobianPenalty, lazy),
-                "trades": (baselines.TRADES, {}),
-                "gradient_alignment": (
-                    baselines.GradientAlignment,
-                    {"epsilon": config.training_epsilon},
-                ),
-            }[config.regularizer]
-            model = penalized(classifier, config.penalty_weight, **options, **common)
-        model.compile(classifier_optimizer)
-        return model
-    model = JARN(
+    optimizers = [_optimizer(config.classifier_optimizer, _rate(config, total_steps))]
+    if config.regularizer == "none":
+        model = Defense(classifier, **common)
+    elif config.regularizer == "jarn":
+        model = _jarn(config, classifier, image_shape, total_steps, **common)
+        of_others = config.adaptor_optimizer, config.discriminator_optimizer
+        optimizers += [_optimizer(settings, settings.learning_rate) for settings in of_others]
+    else:
+        model = _penalized(config, classifier, **common)
+    model.compile(*optimizers)
+    return model
+
+
+def _penalized(config: Config, classifier: keras.Model, **common: Any) -> baselines.Penalized:
+    lazy = {"regularization_interval": config.regularization_interval}
+    penalized, options = {
+        "double_backprop": (baselines.InputGradientPenalty, lazy),
+        "l1_gradient": (baselines.InputGradientPenalty, lazy | {"norm": "l1"}),
+        "frobenius": (baselines.LogitJacobianPenalty, lazy),
+        "trades": (baselines.TRADES, {}),
+        "gradient_alignment": (baselines.GradientAlignment, {"epsilon": config.training_epsilon}),
+    }[config.regularizer]
+    return penalized(classifier, config.penalty_weight, **options, **common)
+
+
+def _jarn(
+    config: Config,
+    classifier: keras.Model,
+    image_shape: tuple[int, int, int],
+    total_steps: int,
+    **common: Any,
+) -> JARN:
+    return JARN(
         classifier,
         networks.adaptor(
             image_shape, config.adaptor_trainable, config.weight_decay, config.adaptor_gain
@@ -108,15 +113,18 @@ def build_model(
         discriminator_noise=config.discriminator_noise,
         **common,
     )
-    model.compile(
-        classifier_optimizer,
-        _optimizer(config.adaptor_optimizer, config.adaptor_optimizer.learning_rate),
-        _optimizer(config.discriminator_optimizer, config.discriminator_optimizer.learning_rate),
-    )
-    return model
 
 
 def _classifier(config: Config, image_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    if config.init_from is not None:
+        return classifier_of(
+            load_classifier(config.init_from),
+            config.dataset,
+            image_shape,
+            classes,
+            config.pixel_scale,
+            config.probabilities,
+        )
     if config.network == "mnist_cnn":
         return networks.mnist_cnn(
             image_shape, classes, config.pixel_scale, config.weight_decay, config.activation

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import keras
 
 from jarn_tf import arguments, data, evaluation
+from jarn_tf.digests import digest_of_model
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
-from jarn_tf.resume import Parts, digest_of_model
+from jarn_tf.resume import Parts
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset

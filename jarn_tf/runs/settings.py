@@ -171,11 +171,7 @@ def _read_truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-TRUTH = Kind(
-    "true or false",
-    _read_truth,
-    lambda name, value: _check_type(name, value, bool, "true or false"),
-)
+TRUTH = Kind("true or false", _read_truth, arguments.truth)
 DATASET = Kind(
     ", ".join(arguments.DATASETS) + "; or folder:DIR, npz:FILE, tfds:NAME",
     lambda text: text.rstrip("/"),

@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
+from jarn_tf.digests import digest_of_model
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically, write_json
-from jarn_tf.resume import digest_of_model
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import ADVERSARIAL, NO_EFFECT, Config
@@ -97,7 +97,7 @@ def train(
 def _identity(config: Config, dataset: data.Dataset, run: Workdir) -> dict[str, Any]:
     """What workers have to have in common."""
     settings = {name: v for name, v in config.as_dict().items() if name not in NO_EFFECT}
-    checkpoints = sorted(path.name for path in run.checkpoints.glob("ckpt-*.index"))
+    checkpoints = [path.name for path in callbacks.checkpoints.in_folder(run.checkpoints)]
     return settings | versions() | {"images": dataset.digest, "checkpoints": checkpoints}
 
 
@@ -106,12 +106,12 @@ def _go_on(
     config: Config,
     dataset: data.Dataset,
     run: Workdir,
-    chief: bool,
+    first: bool,
     list_of_attacks: Sequence[Attack],
 ) -> None:
     """Trains to the end from where the run stands."""
-    mine = run if chief else Workdir(pathlib.Path(tempfile.mkdtemp()))
-    if not chief and run.history.exists():
+    mine = run if first else Workdir(pathlib.Path(tempfile.mkdtemp()))
+    if not first and run.history.exists():
         shutil.copy(run.history, mine.history)  # whose rows the checkpoint has the digest of
     history = callbacks.HistoryFile(mine.history)
     watching = _watching(config, dataset.validation.first(_ATTACKED_EACH_EPOCH), mine)
@@ -129,7 +129,7 @@ def _go_on(
         return
     steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
     print(_heading(config, dataset, run.path, steps_per_epoch))
-    if config.init_from and chief and not begun:
+    if config.init_from and first and not begun:
         _keep_before(model, config, dataset, run, list_of_attacks)
     if begun:
         more = f" and {backup.steps_done} steps" if backup.steps_done else ""

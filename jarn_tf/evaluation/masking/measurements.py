@@ -17,7 +17,7 @@ from jarn_tf.batches import slices
 from jarn_tf.evaluation.masking.substitute import distilled_substitute
 from jarn_tf.inference import logits_of_all
 from jarn_tf.jacobian import input_jacobian
-from jarn_tf.resume import Parts
+from jarn_tf.resume import Part, Parts
 
 _QUERIES = 1000
 _REPETITIONS = 5
@@ -113,7 +113,7 @@ def measure(
     of = classifier, images, labels
     kinds = {"right": (clean.shape, "bool")}
     jobs = [
-        (_part(name, radius), kinds, _right, *of, attack, radius, seed)
+        Part(_name(name, radius), kinds, functools.partial(_right, *of, attack, radius, seed))
         for name, attack, radius in runs
     ]
     withstands = {}
@@ -135,7 +135,7 @@ def measure(
     )
 
 
-def _part(name: str, radius: float) -> str:
+def _name(name: str, radius: float) -> str:
     return re.sub(r"\W+", "_", f"verdict {name} {radius:.9g}")
 
 

@@ -24,8 +24,8 @@ __all__ = ["Claim", "Preset", "Resolved", "changed", "find", "preset", "resolve"
 
 #: Settings that say which run of a preset it is, or where its images lie.
 _OF_NO_PRESET = ("dataset", "defense", "preset", "seed", *NO_EFFECT)
-#: Settings that leave the trained weights as they are.
-_NO_CHANGE = (*WATCHING, "strategy", "replicas")
+#: What may differ from a run that was measured: what is watched, and on what it runs.
+_NO_CHANGE = (*WATCHING, "strategy", "replicas", "deterministic")
 _MODULES = {"digits": digits, "mnist": mnist, "svhn": svhn, "cifar10": cifar10}
 
 
