@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
+os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)  # the commands choose what is written
 
 
 def run(*arguments, **options):
