@@ -4,7 +4,7 @@ Peak host memory of a process that attacks 2,000 or 20,000 random colour images 
 on a small network, above what the process held with the network and the images and nothing
 attacked yet. Two parts: what the first 32 images take, for TensorFlow's code and the compiled
 attack, whatever follows; and what comes on top. In the latter are the adversarial images, one array
-of 12 bytes a colour pixel, 246 MB at 20,000. Everything else must not grow. Steps are few, as
+of 12 bytes a colour pixel, 234 MiB at 20,000. Everything else must not grow. Steps are few, as
 memory does not depend on them. Only on Linux. Run as
 
     python -m benchmarks.attack_memory [attack ...]
@@ -13,12 +13,8 @@ memory does not depend on them. Only on Linux. Run as
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import functools
 import gc
-import multiprocessing
-import pathlib
-import re
 import time
 
 import keras
@@ -31,7 +27,7 @@ SEED = 0
 IMAGE_SHAPE, CLASSES, EPSILON = (32, 32, 3), 10, 8 / 255
 NUMBERS = 2_000, 20_000
 FIRST = 32
-MOST = 300  # MB on top of the first images, at the larger number
+MOST = 286  # MiB, 300 MB, on top of the first images, at the larger number
 ATTACKS = {
     "fgsm": attacks.fgsm,
     "pgd": functools.partial(attacks.pgd, steps=2),
@@ -45,14 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of attacks on many images.")
     parser.add_argument("attacks", nargs="*", default=list(ATTACKS), help=", ".join(ATTACKS))
     timing.print_circumstances(SEED)
-    what = "Peak memory above network and images [MB]"
+    what = "Peak memory above network and images [MiB]"
     print(f"\n{what:<66}{'first 32':>10}{'on top':>8}{'target':>10}{'seconds':>9}", flush=True)
     for name in parser.parse_args().attacks:
         for number in NUMBERS:
             # A process each, since a peak does not come down again.
-            context = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(1, context) as process:
-                first, rest, seconds = process.submit(peak_memory, name, number).result()
+            first, rest, seconds = timing.in_a_process(peak_memory, name, number)
             target = f"<= {MOST}" if number == max(NUMBERS) else ""
             what = f"{name}, {number} images"
             print(f"  {what:<64}{first:>10.0f}{rest:>8.0f}{target:>10}{seconds:>9.0f}", flush=True)
@@ -73,18 +67,11 @@ def peak_memory(name: str, number: int) -> tuple[float, float, float]:
     images = rng.random((number, *IMAGE_SHAPE), np.float32)
     labels = rng.integers(0, CLASSES, number, np.int32)
     gc.collect()
-    before = memory("VmRSS")
+    before = timing.memory("VmRSS")
     ATTACKS[name](classifier, images[:FIRST], labels[:FIRST], epsilon=EPSILON)
-    first, started = memory("VmHWM"), time.perf_counter()
+    first, started = timing.memory("VmHWM"), time.perf_counter()
     ATTACKS[name](classifier, images, labels, epsilon=EPSILON)
-    return first - before, memory("VmHWM") - first, time.perf_counter() - started
-
-
-def memory(kind: str) -> float:
-    """Resident memory of this process, now (`VmRSS`) or at its peak (`VmHWM`), in MB."""
-    # Not `ru_maxrss`: that starts at the memory of the process that this one was started from.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(rf"{kind}:\s+(\d+) kB", status).group(1)) * 1024 / 1e6
+    return first - before, timing.memory("VmHWM") - first, time.perf_counter() - started
 
 
 if __name__ == "__main__":

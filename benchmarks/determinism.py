@@ -10,15 +10,12 @@ Run as `python -m benchmarks.determinism`.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import hashlib
 import io
-import multiprocessing
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -56,16 +53,9 @@ def main() -> None:
     print(f"--deterministic: a step takes {median:.3f} times as long ({low:.3f} to {high:.3f})")
 
 
-def in_a_process(work: Callable, *arguments):
-    """What a function returns in a new process."""
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(work, *arguments).result()
-
-
 def trained(threads: int = 0, **changes) -> list[np.ndarray]:
     """Weights and slots after a short run; 0 threads for TensorFlow's own number."""
-    return in_a_process(_trained, threads, changes)
+    return timing.in_a_process(_trained, threads, changes)
 
 
 def _trained(threads: int, changes: dict) -> list[np.ndarray]:
@@ -96,7 +86,7 @@ def difference(arrays: list[np.ndarray], others: list[np.ndarray]) -> float:
 
 
 def step_seconds(deterministic: bool) -> float:
-    return in_a_process(_step_seconds, deterministic)
+    return timing.in_a_process(_step_seconds, deterministic)
 
 
 def _step_seconds(deterministic: bool) -> float:

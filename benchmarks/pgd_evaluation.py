@@ -16,12 +16,9 @@ part 2. Run as `python -m benchmarks.pgd_evaluation`.
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import importlib.metadata
-import multiprocessing
 import pathlib
-import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -58,7 +55,7 @@ def main() -> None:
     versions = {name: importlib.metadata.version(name) for name in ("cleverhans", "foolbox")}
     print(", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
     mnist = data.load("mnist")
-    images, labels = floats(mnist.test), mnist.test.labels
+    images, labels = mnist.test.floats, mnist.test.labels
     steps = ADVERSARIAL_EPOCHS * data.steps_per_epoch(mnist.train, TRAINING_BATCH)
     examples = attacks.AdversarialExamples(EPSILON, warmup_steps=int(WARMUP * steps))
     for training, epochs, perturb in (
@@ -70,15 +67,11 @@ def main() -> None:
         compare_memory(training, classifier, images, labels)
 
 
-def floats(split: data.Split) -> np.ndarray:
-    return split.images / np.float32(255)
-
-
 def trained(split: data.Split, epochs: int, perturb: Callable | None) -> keras.Model:
     """The paper's MNIST classifier, trained for a few epochs on perturbed images."""
     defense = Defense(networks.mnist_cnn(), perturb, SEED)
     defense.compile(keras.optimizers.Adam(1e-3))
-    defense.fit(floats(split), split.labels, TRAINING_BATCH, epochs, verbose=0)
+    defense.fit(split.floats, split.labels, TRAINING_BATCH, epochs, verbose=0)
     return defense.classifier
 
 
@@ -170,9 +163,7 @@ def compare_memory(
         base = None
         for number, target in ((few, ""), (many, "0")):
             # A process each, since a peak does not come down again.
-            context = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(1, context) as process:
-                peak = process.submit(peak_memory, folder, number).result()
+            peak = timing.in_a_process(peak_memory, folder, number)
             base = base or peak
             what = f"{number} images"
             print(f"  {what:<64}{peak:>8.0f}{peak - base:>18.0f}{target:>20}", flush=True)
@@ -186,9 +177,7 @@ def peak_memory(folder: str, number: int) -> float:
     labels = np.fromfile(pathlib.Path(folder, "labels"), np.int32, number)
     images = images.reshape(-1, *shape)
     evaluation.robustness(classifier, images, labels, [ATTACK], progress=False)
-    # Not `ru_maxrss`: that starts at the memory of the process that this one was started from.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10 - images.nbytes / 2**20
+    return timing.memory("VmHWM") - images.nbytes / 2**20
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ takes back when it needs them, not counted), and batches a second. Linux. Run as
 from __future__ import annotations
 
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -49,12 +48,12 @@ def main() -> None:
 
 def _measure(name: str, path: str) -> None:
     """In a process of its own, prints what one way of loading takes."""
-    before, peak, done = _memory(), 0, threading.Event()
+    before, peak, done = timing.memory("RssAnon"), 0, threading.Event()
 
     def watch():
         nonlocal peak
         while not done.wait(0.02):
-            peak = max(peak, _memory())
+            peak = max(peak, timing.memory("RssAnon"))
 
     threading.Thread(target=watch, daemon=True).start()
     split = data.load(f"npz:{path}", memory_share=SHARES[name]).train
@@ -64,12 +63,6 @@ def _measure(name: str, path: str) -> None:
     seconds = time.perf_counter() - start
     done.set()
     print(f"{name:9}  {peak - before:6,.0f} MiB  {BATCHES / seconds:6.1f} batches a second")
-
-
-def _memory() -> float:
-    """MiB of memory of this process that no file stands behind."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"RssAnon:\s*(\d+)", status)[1]) / 2**10
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ see how well a side keeps all cores busy.
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
 import os
+import pathlib
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
 
@@ -29,6 +33,20 @@ def print_circumstances(seed: int) -> None:
     )
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}"
     print(f"Python {platform.python_version()}, {versions}", flush=True)
+
+
+def in_a_process(work: Callable, *arguments: object):
+    """What a function of a module returns in a new process."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawn) as process:
+        return process.submit(work, *arguments).result()
+
+
+def memory(kind: str) -> float:
+    """MiB of memory of this process: `VmRSS` now, `VmHWM` at its peak, `RssAnon` not of files."""
+    # Not `ru_maxrss`: that starts at the memory of the process that this one was started from.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(rf"{kind}:\s*(\d+) kB", status)[1]) / 2**10
 
 
 def seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:

@@ -304,9 +304,12 @@ class JARN(Defense):
 
     def adapt(self, jacobian: tf.Tensor, training: bool = False) -> tf.Tensor:
         """J' = f_apt(J) (Eq. 7), of the shape of the images."""
-        if self.standardize:
-            jacobian = losses.standardize(jacobian)
-        return at_least_float32(self.adaptor(jacobian, training=training))
+        adapted = self.adaptor(self.standardized(jacobian), training=training)
+        return at_least_float32(adapted)
+
+    def standardized(self, images: tf.Tensor) -> tf.Tensor:
+        """Images as adaptor and discriminator are given them."""
+        return losses.standardize(images) if self.standardize else images
 
     def _discriminate(
         self, real: tf.Tensor, adapted: tf.Tensor, learns: bool, batch: BatchSlice
@@ -317,8 +320,7 @@ class JARN(Defense):
         give and are left out (None), unless batch normalisation couples them to J'; and what the
         pass would change in the discriminator (moving averages) is thrown away.
         """
-        if self.standardize:
-            real, adapted = losses.standardize(real), losses.standardize(adapted)
+        real, adapted = self.standardized(real), self.standardized(adapted)
         if self.discriminator_noise:
             radius = self.discriminator_noise
             real += batch.uniform(real, -radius, radius, stream=5)
@@ -347,8 +349,7 @@ class JARN(Defense):
         """This replica's share of `discriminator_penalty`, at the images that are seen as real."""
         if not self.discriminator_penalty:
             return 0.0
-        if self.standardize:
-            real = losses.standardize(real)
+        real = self.standardized(real)
         with keras.StatelessScope(), tf.GradientTape() as tape:
             tape.watch(real)
             total = tf.reduce_sum(self._judge(real))

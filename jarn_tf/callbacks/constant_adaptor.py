@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from jarn_tf import losses
 from jarn_tf.batches import slices
 from jarn_tf.callbacks.one_warning import OneWarning
 from jarn_tf.jacobian import input_jacobian
@@ -72,8 +71,7 @@ class ConstantAdaptorWarning(OneWarning):
                     self.model.jacobian_of,
                 )
             )
-            if self.model.standardize:
-                adapted = losses.standardize(adapted)
+            adapted = self.model.standardized(adapted)
             rows.append(adapted.numpy().reshape(len(adapted), -1).astype(np.float64))
         seen = np.concatenate(rows)
         return seen * np.sqrt(seen.shape[1]) if self.model.standardize else seen
