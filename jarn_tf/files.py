@@ -15,11 +15,19 @@ _MOST_JSON = 2**24
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[pathlib.Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, of the same suffix, then renames it."""
+    """Lets `write` fill a temporary file beside `path`, of the same suffix, then renames it.
+
+    Raises:
+        OSError: It cannot be written, as when the disk is full. What was there is left.
+    """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     temporary.unlink(missing_ok=True)  # a link there would be followed
-    write(temporary)
+    try:
+        write(temporary)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from None
     os.replace(temporary, path)
 
 
@@ -69,3 +77,12 @@ def unpacked_size(path: str | os.PathLike) -> int:
     """
     with zipfile.ZipFile(path) as archive:
         return sum(member.file_size for member in archive.infolist())
+
+
+def is_whole_archive(path: str | os.PathLike) -> bool:
+    """Whether a zip archive, such as a `.keras` file, is as its checksums say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except Exception:  # zipfile and zlib raise many kinds for damage
+        return False

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 
 import keras
@@ -293,3 +294,28 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
     backup = callbacks.Backup(tmp_path, defense())
     assert (backup.initial_epoch, backup.steps_done) == (0, STEPS - 1)
+
+
+def test_a_plateau_of_a_loss_is_noticed_as_in_an_unbroken_run(tmp_path):
+    """Keras turns the sign of `min_delta` in the first epoch of a process."""
+
+    def plateau():
+        return keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=0.5)
+
+    watched = [plateau()]
+    whole, history = fit(tmp_path / "whole", watched=watched)
+    with pytest.raises(Stop):
+        fit(tmp_path / "broken", StopAt("batch", 2, 1), watched=[plateau()])
+    found = fit(tmp_path / "broken", watched=[plateau()])
+    assert float(whole.classifier_optimizer.learning_rate) < 0.01
+    assert_ends_as((toys.state(whole), history), *found)
+
+
+def test_a_folder_that_is_removed_ends_training(tmp_path):
+    class Remove(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            shutil.rmtree(tmp_path / "checkpoints")
+
+    with pytest.raises(FileNotFoundError, match="is gone"):
+        fit(tmp_path / "checkpoints", Remove())
+    assert not (tmp_path / "checkpoints").exists()

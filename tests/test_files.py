@@ -36,3 +36,16 @@ def test_a_value_that_changed_since_is_noticed(tmp_path):
     del content["sha256"]  # as of a file made by hand
     path.write_text(json.dumps(content))
     assert files.read_json(path) == {"accuracy": 0.75, "name": "fgsm"}
+
+
+def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("before")
+
+    def fill(temporary):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=f"{path} cannot be written: No space left on device"):
+        files.write_atomically(path, fill)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("model.keras", "before")]

@@ -394,3 +394,22 @@ def test_deterministic_operations_are_asked_for_before_anything_else(monkeypatch
     with pytest.raises(Stop):
         training.train(preset("digits", deterministic=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_damage_of_a_finished_run_is_said_and_models_are_written_anew(
+    tiny_config, run_dir, tmp_path, capsys
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(run_dir, workdir)
+    for name in ("classifier.keras", "model.keras"):
+        content = (workdir / name).read_bytes()
+        (workdir / name).write_bytes(content[: len(content) // 2])
+    (workdir / "history.csv").unlink()
+    training.train(tiny_config, workdir)
+    printed = capsys.readouterr().out
+    for said in ("classifier.keras is damaged", "model.keras is damaged", "history.csv is not as"):
+        assert said in printed
+    for name in ("classifier.keras", "model.keras"):
+        models = [keras.models.load_model(folder / name) for folder in (workdir, run_dir)]
+        for here, there in zip(*(model.get_weights() for model in models), strict=True):
+            np.testing.assert_array_equal(here, there)

@@ -85,14 +85,13 @@ class Backup(keras.callbacks.Callback):
         self.steps_done = self._resumed.get("step", 0)
         self._epoch = self.initial_epoch
         self._at_first = [_plain_attributes(callback) for callback in self.callbacks]
+        self._remind()
 
     def on_train_begin(self, logs=None):
         if self.model is not self._of:
             raise ValueError("A Backup is of the model that it was made with. Received another.")
-        kept = self._resumed.pop("callbacks", [])  # a second `fit` begins anew
-        for callback, state in zip(self.callbacks, kept):
-            known = _plain_attributes(callback)
-            vars(callback).update({name: state[name] for name in state if name in known})
+        self._remind()  # again, after callbacks that forget all when training begins
+        self._resumed.pop("callbacks", None)  # a second `fit` begins anew
         self._saved()
         self._at_rest: dict[str, Any] | None = None
         self._asked_to_stop = False
@@ -193,6 +192,12 @@ class Backup(keras.callbacks.Callback):
 
     # Going on
 
+    def _remind(self) -> None:
+        """Gives the callbacks what they remember."""
+        for callback, state in zip(self.callbacks, self._resumed.get("callbacks", [])):
+            known = _plain_attributes(callback)
+            vars(callback).update({name: state[name] for name in state if name in known})
+
     def _pass_by(self, steps: int, metrics: list) -> None:
         """Reads the batches of so many steps without training, and then sets the metrics."""
         model, train_function = self.model, self.model.train_function
@@ -223,6 +228,8 @@ class Backup(keras.callbacks.Callback):
 def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
     kept = {}
     for name, value in vars(callback).items():
+        if name == "min_delta":  # Keras turns its sign in the first epoch of each process
+            continue
         value = value.item() if isinstance(value, np.generic) else value
         if value is None or isinstance(value, (bool, int, float, str)):
             kept[name] = value

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -51,6 +52,7 @@ class Checkpoints:
         worker = model.distribute_strategy.cluster_resolver
         mine = tempfile.mkdtemp() if worker is not None and worker.task_id else str(folder)
         self._manager = tf.train.CheckpointManager(self._checkpoint, mine, max_to_keep=2)
+        self._has_some = pathlib.Path(mine) == folder and bool(found)
 
     def restore(self) -> None:
         """Gives the model once more the state of the checkpoint that it was given at first."""
@@ -67,8 +69,17 @@ class Checkpoints:
         model = self._model
         self._progress.values = {**progress, "of": _kind(model), "seeds": values(_seeds(model))}
         self._number += 1
-        with as_os_error(self._manager.directory):
-            self._manager.save(self._number)
+        folder = pathlib.Path(self._manager.directory)
+        if self._has_some and not folder.is_dir():  # TensorFlow would make it anew
+            raise FileNotFoundError(f"{folder} is gone, so nothing more can be kept of training.")
+        try:
+            with as_os_error(folder):
+                self._manager.save(self._number)
+            self._has_some = True
+        except OSError:
+            for part in folder.glob(f"ckpt-{self._number}*"):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+            raise
 
     def _restore(self, path: pathlib.Path) -> bool:
         """Whether the checkpoint could be restored."""
@@ -82,7 +93,7 @@ class Checkpoints:
             self._checkpoint.restore(str(path)).assert_existing_objects_matched()
         # What TensorFlow raises for a damaged, an empty, a lost or a cut file.
         except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+            reason = _reason(str(error).splitlines()[0])
             print(f"Checkpoint {path} cannot be read ({reason}); trying the one before.")
             return False
         for seed, value in zip(_seeds(self._model), said.get("seeds", [])):
@@ -109,8 +120,12 @@ def as_os_error(path: str | os.PathLike) -> Iterator[None]:
     except WORKER_GONE:  # what is saved is read from all workers
         raise
     except tf.errors.OpError as error:
-        reason = " ".join(error.message.split())
-        raise OSError(f"{path} cannot be written: {reason}") from None
+        raise OSError(f"{path} cannot be written: {_reason(error.message)}") from None
+
+
+def _reason(text: str) -> str:
+    """What TensorFlow says, without where in itself it happened."""
+    return " ".join(re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).split())
 
 
 class _Progress(tf.train.experimental.PythonState):

@@ -32,9 +32,7 @@ class HistoryFile(keras.callbacks.Callback):
         self.digest: str | None = None  # of the rows so far, for `Backup` to remember
 
     def on_epoch_end(self, epoch, logs=None):
-        rows = self._rows_before(epoch)
-        if self.digest not in (None, _digest(rows)):
-            print(f"Warning: {self.path} is not as it was written; its rows are kept as they are.")
+        rows = self.check(epoch)
         rows.append({"epoch": str(epoch)} | {n: str(v) for n, v in with_values(logs).items()})
         self.digest = _digest(rows)
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -46,6 +44,13 @@ class HistoryFile(keras.callbacks.Callback):
                 writer.writerows(rows)
 
         write_atomically(self.path, write)
+
+    def check(self, epoch: int) -> list[dict]:
+        """The rows of the epochs before `epoch`; says so if they are not as they were written."""
+        rows = self._rows_before(epoch)
+        if self.digest not in (None, _digest(rows)):
+            print(f"Warning: {self.path} is not as it was written; its rows are kept as they are.")
+        return rows
 
     def _rows_before(self, epoch: int) -> list[dict]:
         if epoch == 0 or not self.path.is_file():

@@ -85,6 +85,8 @@ def _bounded(path: pathlib.Path) -> AbstractContextManager:
         raise ValueError("it is a folder. Give the file that model.save wrote")
     if not path.is_file():
         raise ValueError("there is no such file")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise ValueError("it is damaged. The training command of a run writes it anew")
     most = max(_MOST_A_BYTE * path.stat().st_size, _ANYWAY)
 
     def refuse_more(nbytes: int) -> None:

@@ -10,7 +10,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from jarn_tf import callbacks, data, evaluation
 from jarn_tf.defense import Defense
 from jarn_tf.digests import digest_of_model
 from jarn_tf.evaluation import Attack
-from jarn_tf.files import write_atomically, write_json
+from jarn_tf.files import is_whole_archive, write_atomically, write_json
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import ADVERSARIAL, NO_EFFECT, Config
@@ -63,27 +62,23 @@ def train(
         ConnectionError: Another worker is gone.
     """
     run = Workdir(pathlib.Path(workdir))
-    run.refuse_other_config(config)
-    refuse_unwritable(run.path)
     if list_of_attacks is None:
         list_of_attacks = [Attack("fgsm", config.epsilon), Attack("pgd40", config.epsilon)]
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.replicas)
     workers = Workers(strategy)
-    dataset = data.load(
-        config.dataset,
-        config.data_dir,
-        config.train_examples,
-        config.test_examples,
-        config.image_size,
-        config.memory_share,
-    )
-    run.refuse_other_data(config.dataset, dataset.digest)
-    steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
-    keras.utils.set_random_seed(config.seed)
     with workers.together():
-        workers.agree(_identity(config, dataset, run))
+        settings = {name: v for name, v in config.as_dict().items() if name not in NO_EFFECT}
+        workers.agree(settings | versions())
+        run.refuse_other_config(config)
+        refuse_unwritable(run.path)
+        dataset = _loaded(config)
+        run.refuse_other_data(config.dataset, dataset.digest)
+        checkpoints = [path.name for path in callbacks.checkpoints.in_folder(run.checkpoints)]
+        workers.agree({"images": dataset.digest, "checkpoints": checkpoints})
+        steps = config.epochs * data.steps_per_epoch(dataset.train, config.batch_size)
+        keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             model = build_model(_begun(config, run), dataset.image_shape, dataset.classes, steps)
         # Of several workers all have to take part in saving, but one owns the folder.
@@ -94,11 +89,15 @@ def train(
     return None
 
 
-def _identity(config: Config, dataset: data.Dataset, run: Workdir) -> dict[str, Any]:
-    """What workers have to have in common."""
-    settings = {name: v for name, v in config.as_dict().items() if name not in NO_EFFECT}
-    checkpoints = [path.name for path in callbacks.checkpoints.in_folder(run.checkpoints)]
-    return settings | versions() | {"images": dataset.digest, "checkpoints": checkpoints}
+def _loaded(config: Config) -> data.Dataset:
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        config.train_examples,
+        config.test_examples,
+        config.image_size,
+        config.memory_share,
+    )
 
 
 def _go_on(
@@ -125,6 +124,7 @@ def _go_on(
             "other. Name another --workdir, or evaluate it by launch.evaluate."
         )
     if backup.initial_epoch == config.epochs:
+        history.check(config.epochs)
         print(f"{run.path} is finished: {config.epochs} of {config.epochs} epochs are trained.")
         return
     steps_per_epoch = data.steps_per_epoch(dataset.train, config.batch_size)
@@ -254,6 +254,9 @@ def _finish(
 ) -> dict:
     """Writes what is not there yet: models, figure, evaluation."""
     for path, network in ((run.model, model), (run.classifier, model.classifier)):
+        if path.exists() and not is_whole_archive(path):
+            print(f"{path} is damaged and is written anew.")
+            path.unlink()
         if not path.exists():
             write_atomically(path, network.save)
     if not run.jacobians.exists():
