@@ -31,20 +31,17 @@ WORKER_GONE = (
 def connect() -> tf.distribute.MultiWorkerMirroredStrategy:
     """The strategy of the workers that the variable `TF_CONFIG` names; waits until all are there.
 
-    Call it before TensorFlow is used. While it waits, SIGTERM ends the process.
+    Call it before TensorFlow is used. While it waits, TensorFlow hears no signal but SIGKILL.
 
     Raises:
         ValueError: There is no `TF_CONFIG`, or it is not of workers and one of them.
     """
     print(f"{_this_worker(os.environ.get('TF_CONFIG', ''))}: waiting for all.", flush=True)
-    if threading.current_thread() is not threading.main_thread():
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's would wait, too
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    finally:
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    if threading.current_thread() is threading.main_thread():
         # TensorFlow has put a handler of its own in its place, which ends nothing.
-        signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _this_worker(text: str) -> str:
