@@ -413,3 +413,11 @@ def test_damage_of_a_finished_run_is_said_and_models_are_written_anew(
         models = [keras.models.load_model(folder / name) for folder in (workdir, run_dir)]
         for here, there in zip(*(model.get_weights() for model in models), strict=True):
             np.testing.assert_array_equal(here, there)
+
+
+def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_anew(tiny_config, tmp_path, capsys):
+    for stop in (before_checkpoint, within):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+            stop(patch, 0)
+            training.train(tiny_config, tmp_path / "run")
+    assert capsys.readouterr().out.count("training begins anew") == 1

@@ -123,6 +123,8 @@ def _go_on(
             "training it again would leave the classifier of the one and the evaluation of the "
             "other. Name another --workdir, or evaluate it by launch.evaluate."
         )
+    if not begun and first and run.history.exists():
+        print(f"{run.checkpoints} has no checkpoint any more: training begins anew.")
     if backup.initial_epoch == config.epochs:
         history.check(config.epochs)
         print(f"{run.path} is finished: {config.epochs} of {config.epochs} epochs are trained.")
