@@ -131,8 +131,8 @@ class Defense(keras.Model):
                 `GradientAlignment` are of the cross-entropy.
             jit_compile: Whether XLA compiles the steps. It knows no assertions, so images, labels
                 and losses are not checked then; and its random numbers are others.
-            steps_per_execution: Steps between two calls of callbacks. Each is started by itself,
-                because the next one may be of another kind.
+            steps_per_execution: Steps between two calls of callbacks. Those of one kind run in one
+                call, under a distribution strategy each in its own.
 
         Raises:
             ValueError: Two optimizers for the classifier, or a loss of probabilities.
@@ -322,49 +322,82 @@ class Defense(keras.Model):
                 self.check_settings()
                 compiled.clear()
                 compiled_with.update(settings)
-            logs = None
-            for _ in range(self.steps_per_execution):
-                kind = self.kind_of_step(int(self.step))
-                if kind not in compiled:
-                    compiled[kind] = self._compiled(functools.partial(self.train_step, kind=kind))
-                try:
-                    logs = compiled[kind](iterator)
-                except (StopIteration, tf.errors.OutOfRangeError):
-                    if logs is None:
-                        raise
-                    break
-            return logs
+            return self._execution(steps_of_a_kind, iterator)
+
+        def steps_of_a_kind(iterator, most):
+            step = int(self.step)
+            kind = self.kind_of_step(step)
+            if kind not in compiled:
+                compiled[kind] = self._compiled(functools.partial(self.train_step, kind=kind))
+            others = (n for n in range(1, most) if self.kind_of_step(step + n) != kind)
+            return compiled[kind](iterator, next(others, most))
 
         self.train_function = train_function
 
     def make_test_function(self, force: bool = False) -> None:
         if self.test_function is None or force:
-            self.test_function = self._compiled(self.test_step)
+            steps = self._compiled(self.test_step)
+            self.test_function = functools.partial(self._execution, steps)
+
+    def _execution(self, steps: Callable, iterator: Any) -> dict[str, tf.Tensor]:
+        """The metrics after `steps_per_execution` steps, fewer where the data ends."""
+        left, logs = self.steps_per_execution, None
+        while left:
+            try:
+                done, logs = steps(iterator, left)
+            except StopIteration:
+                if logs is None:
+                    raise
+                break
+            left -= done
+        return logs
 
     def _compiled(self, step_function: Callable) -> Callable:
-        """A function from an iterator to the metrics after one step of its next batch."""
+        """A function of an iterator and a number that takes up to so many steps, at least one.
+
+        It returns how many steps it took, and the metrics after them.
+        """
+        reported: list[str] = []  # known once a step has been traced
+
+        def results():
+            values = self.get_metrics_result()
+            return {name: values[name] for name in reported}
 
         @tf.autograph.experimental.do_not_convert
         def one_step(data):
-            names = self.distribute_strategy.run(step_function, args=(data,))
+            reported[:] = self.distribute_strategy.run(step_function, args=(data,))
             # Read here, where the metrics of all replicas are summed, not inside each replica.
-            results = self.get_metrics_result()
-            return {name: results[name] for name in names}
+            return results()
 
         @tf.autograph.experimental.do_not_convert
-        def next_step(iterator):
-            return one_step(iterator.get_next())
+        def next_steps(iterator, most):
+            def batch_after(done):
+                # Not `get_next`: where the data ends, parts of a step would run without a batch.
+                none = functools.partial(tf.experimental.Optional.empty, iterator.element_spec)
+                return tf.cond(done < most, iterator.get_next_as_optional, none)
+
+            def step(done, batch):
+                one_step(batch.get_value())
+                return done + 1, batch_after(done + 1)
+
+            start = tf.constant(0), batch_after(0)
+            done, _ = tf.while_loop(lambda done, batch: batch.has_value(), step, start)
+            return done, results()
 
         if not self.run_eagerly:
             one_step = tf.function(one_step, reduce_retracing=True, jit_compile=self.jit_compile)
-            next_step = tf.function(next_step, reduce_retracing=True)
+            next_steps = tf.function(next_steps, reduce_retracing=True)
 
-        def function(iterator):
+        def function(iterator, most):
             with checks.as_value_error():
                 self.build_metrics(iterator)
-                if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
-                    return next_step(iterator)
-                return one_step(next(iterator))  # `train_on_batch` hands in a generator
+                # Of a strategy, or a generator of `train_on_batch`, they run one by one.
+                if most == 1 or not isinstance(iterator, tf.data.Iterator):
+                    return 1, one_step(next(iterator))
+                done, logs = next_steps(iterator, tf.constant(most))
+                if not done:
+                    raise StopIteration
+                return int(done), logs
 
         return function
 

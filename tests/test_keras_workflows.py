@@ -5,6 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 import toys
 
@@ -243,6 +244,36 @@ def test_several_steps_between_callbacks(build, by_numpy):
     )
     assert called == [1, 3, 1, 3]
     toys.assert_same(state(model), by_numpy[build], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_metrics_are_of_each_image_once(steps):
+    """Where the length of the data is not known, and several steps run in one call."""
+    model = Defense(toys.classifier())
+    model.compile(keras.optimizers.SGD(0.0), steps_per_execution=steps)
+    logits = model.predict(IMAGES, verbose=0)
+    loss = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(COUNT), LABELS]
+    accuracy = np.mean(np.argmax(logits, axis=1) == LABELS)
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(4, drop_remainder=True)
+    for same in data, data.filter(lambda images, labels: True):
+        trained = model.fit(same, epochs=2, verbose=0).history
+        np.testing.assert_allclose(trained["loss"], 2 * [loss.mean()], rtol=1e-5)
+        np.testing.assert_allclose(trained["accuracy"], 2 * [accuracy], rtol=1e-5)
+        np.testing.assert_allclose(model.evaluate(same, verbose=0), [loss.mean(), accuracy], 1e-5)
+    assert int(model.step) == 4 * COUNT // 4
+
+
+@DEFENSES
+def test_several_steps_in_one_call(build):
+    """Of several kinds, compiled, as one by one."""
+
+    def after(steps):
+        model = build(toys.classifier(), perturb=attacks.UniformNoise(0.1))
+        model.compile("sgd", steps_per_execution=steps)
+        model.fit(IMAGES, LABELS, batch_size=3, epochs=2, verbose=0, shuffle=False)
+        return state(model)
+
+    toys.assert_same(after(4), after(1), rtol=1e-6, atol=1e-7)
 
 
 @DEFENSES
