@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jarn_tf import differences
 from jarn_tf.batches import slices
 from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
 from jarn_tf.workers import Workers
@@ -63,15 +64,10 @@ class Parts:
             there = dict(read_json(self.folder / "identity.json"))
         except (OSError, TypeError, ValueError):
             there = {}
-        changed = [
-            f"{name} (there {_short(there.get(name))}, now {_short(self.identity.get(name))})"
-            for name in self.identity | there
-            if self.identity.get(name) != there.get(name)
-        ]
-        if changed:
+        if changed := differences.in_words(there, self.identity):
             raise ValueError(
                 f"{self.folder} holds the unfinished evaluation of something else. Different: "
-                f"{', '.join(changed)}. Run that evaluation to its end, or delete the folder."
+                f"{changed}. Run that evaluation to its end, or delete the folder."
             )
 
     def part(self, part: Part) -> dict[str, np.ndarray]:
@@ -144,8 +140,3 @@ def _packed(arrays: dict[str, np.ndarray]) -> bytes:
 def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(packed), allow_pickle=False) as found:
         return dict(found)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:50]}..."
