@@ -126,7 +126,11 @@ def _files(folder: pathlib.Path, classes: list[str]) -> list[File]:
 
 
 def _all_grey(files: list[File]) -> bool:
-    """Whether none of the pictures that can be read has colours."""
+    """Whether none of the pictures that can be read has colours.
+
+    Headers alone are read, before any picture: the array for all needs to know the channels. With
+    `test_only` the training pictures count too, as a classifier of all has to fit.
+    """
     return not any(_has_colours(path) for path, _ in files)
 
 
