@@ -81,7 +81,7 @@ def test_a_folder_is_split_by_class_and_always_the_same(tmp_path):
 
 def test_a_folder_with_train_and_test(tmp_path):
     draw(tmp_path / "train", 10)
-    draw(tmp_path / "test", 2)
+    draw(tmp_path / "test", 2, ending="tiff")
     loaded = data.load(f"folder:{tmp_path}")
     assert [len(split) for split in everything(loaded)] == [27, 3, 6]
     assert loaded.test.images.min(axis=(1, 2, 3)).max() == 1  # pictures 0 and 1 of each class

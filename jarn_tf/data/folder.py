@@ -19,8 +19,8 @@ import sklearn.model_selection
 from jarn_tf.data import store
 from jarn_tf.data.split import Split
 
-#: Those that `keras.utils.image_dataset_from_directory` takes.
-_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+#: Those that `keras.utils.image_dataset_from_directory` takes, and others that Pillow reads.
+_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _NAMED = 5
 
 #: A picture and its label.
