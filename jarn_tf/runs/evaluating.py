@@ -18,7 +18,7 @@ from jarn_tf.resume import Parts
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset
-from jarn_tf.runs.saved import classifier_of, load_classifier
+from jarn_tf.runs.saved import classifier_for_dataset, load_classifier
 from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable, versions
 from jarn_tf.workers import Workers
 
@@ -54,7 +54,7 @@ class Target:
 
     def classifier(self, dataset: data.Dataset) -> keras.Model:
         """The model as a classifier of the dataset's images. ValueError if it does not fit them."""
-        return classifier_of(
+        return classifier_for_dataset(
             self.model,
             self.dataset,
             dataset.image_shape,

@@ -55,7 +55,7 @@ def modules_of(classifier: keras.Model) -> list[str]:
     return sorted(m for m in modules if m.partition(".")[0] not in ("keras", "jarn_tf", "__main__"))
 
 
-def classifier_of(
+def classifier_for_dataset(
     model: keras.Model,
     dataset: str,
     image_shape: tuple[int, int, int],
