@@ -117,6 +117,25 @@ class Workers:
                 )
 
     @contextlib.contextmanager
+    def first_holds(self, lock: contextlib.AbstractContextManager) -> Iterator[None]:
+        """A scope in which worker 0 holds a lock for all.
+
+        Raises:
+            OSError, ValueError: As the lock in worker 0; in the others a ValueError with its words.
+        """
+        refused = None
+        with contextlib.ExitStack() as held:
+            try:
+                if self.first:
+                    held.enter_context(lock)
+            except (OSError, ValueError) as error:
+                refused = error
+            reason = self.gather(str(refused or "").encode())[0].decode()
+            if reason:
+                raise refused or ValueError(f"{self._name(0)}: {reason}")
+            yield
+
+    @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Ends when all workers have come to its end, or when one is gone.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -158,7 +157,7 @@ def evaluate(
         parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed, workers)
         workers.agree(parts.identity)
         output = target.output if workers.first else None
-        with locked(output) if output else contextlib.nullcontext():
+        with workers.first_holds(locked(target.output)):
             found = measured(classifier, target.dataset, test, list_of_attacks, parts, output)
             print(f"\n{evaluation.report_text(found)}\n")
             verdict = None
