@@ -7,6 +7,8 @@ import numbers
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
 #: Kinds of datasets of one's own, KIND:SOURCE.
 OWN_DATASETS = {"folder": "DIR", "npz": "FILE", "tfds": "NAME"}
+#: Those whose images may be of several sizes, and are then brought to one.
+SIZED = ("folder", "tfds")
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "softplus")
 NORMALIZATIONS = ("dataset", "image")
 JACOBIANS = ("loss", "softmax", "logit", "margin")
@@ -40,6 +42,13 @@ def dataset(name: str, value: object) -> None:
         raise ValueError(
             f"{name} must be one of {', '.join((*DATASETS, *own))}. Received: {value!r}."
         )
+
+
+def image_size(value: int | None, dataset: str) -> None:
+    """Raises ValueError if a height and width are given for images that have their own."""
+    if value is not None and dataset.partition(":")[0] not in SIZED:
+        names = " and ".join(f"{kind}:{OWN_DATASETS[kind]}" for kind in SIZED)
+        raise ValueError(f"image_size is for datasets {names}. Received: dataset={dataset}.")
 
 
 def whole(name: str, value: int, least: int = 1, most: int = MOST) -> None:

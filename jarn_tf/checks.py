@@ -163,20 +163,32 @@ def fitting(images: tf.Tensor | keras.KerasTensor, input_shape: tuple) -> tf.Ten
     Raises:
         ValueError: Images of another shape, or that are not floating point.
     """
+    _floating(images)
+    if len(images.shape) == 3 and input_shape[-1] == 1:
+        images = images[..., None]
+    _of_shape(images, input_shape)
+    return images
+
+
+def _floating(images: np.ndarray | tf.Tensor | keras.KerasTensor) -> None:
     dtype = keras.backend.standardize_dtype(images.dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
             f"images must be floating point in [0, 1]. Received: {dtype}. "
             "Divide 8-bit pixels by 255."
         )
-    if len(images.shape) == 3 and input_shape[-1] == 1:
-        images = images[..., None]
-    if not tf.TensorShape(images.shape).is_compatible_with(input_shape):
-        _differ_in_shape(images, input_shape)
-    return images
 
 
-def static(labels: tf.Tensor, classes: int) -> None:
+def _of_shape(images: np.ndarray | tf.Tensor | keras.KerasTensor, expected: tuple) -> None:
+    if not tf.TensorShape(images.shape).is_compatible_with(expected):
+        axis = " Give images[..., None]." if expected[-1] == 1 and len(images.shape) == 3 else ""
+        raise ValueError(
+            f"images must be of shape {expected}, as the classifier takes them. Received: "
+            f"{tuple(images.shape)}.{axis}"
+        )
+
+
+def static(labels: tf.Tensor | tf.TensorSpec, classes: int) -> None:
     """Checks what is known of labels without looking at values: type and shape."""
     rank = labels.shape.rank
     if rank is None:
@@ -239,28 +251,7 @@ def batch(
     Raises:
         ValueError: The classifier, images, labels or logits are none of that.
     """
-    classifier(model)
-    images, labels = array("images", images), flat(array("labels", labels))
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    count = classes(model)
-    _taken_by(model, images)
-    if images.dtype == tf.uint8:
-        images = floats(images)
-    images = fitting(images, shapes(model)[0])
-    static(labels, count)
-    if images.shape[0] != labels.shape[0]:
-        _differ_in_number(images.shape[0], labels.shape[0])
-    if labels.shape.rank == 2 and not tf.reduce_all(
-        (tf.reduce_max(labels, axis=-1) == 1) & (tf.reduce_sum(tf.abs(labels), axis=-1) == 1)
-    ):
-        raise ValueError(
-            f"labels [batch, {count}] must be one-hot rows. Received rows without exactly one 1."
-        )
-    with as_value_error():
-        values(images, labels, count)
-    images = floats(images)
-    logits(model, images)
-    return images, labels
+    return _tensors(model, *_arrays(model, images, labels))
 
 
 def batches(
@@ -269,21 +260,56 @@ def batches(
     labels: np.ndarray | tf.Tensor,
     batch_size: int,
 ) -> tuple[np.ndarray | tf.Tensor, np.ndarray | tf.Tensor]:
-    """Images and labels as arrays, checked as `batch` does, so many at a time.
+    """Images and labels [n] or one-hot as arrays, their values checked so many at a time.
 
     Raises:
         ValueError: As `batch`, or there are none.
     """
     arguments.whole("batch_size", batch_size)
-    classifier(model)
-    images, labels = array("images", images), array("labels", labels)
-    _taken_by(model, images)
+    images, labels, count = _arrays(model, images, labels)
     if not len(images):
         raise ValueError("There must be at least one image. Received: none.")
-    if len(images) != len(labels):
-        _differ_in_number(len(images), len(labels))
     for part in slices(len(images), batch_size):
-        batch(model, images[part], labels[part])
+        _tensors(model, images[part], labels[part], count)
+    return images, labels
+
+
+def _arrays(
+    model: keras.Model, images: object, labels: object
+) -> tuple[np.ndarray | tf.Tensor, np.ndarray | tf.Tensor, int]:
+    """Images, labels as of `flat`, number of classes; all checked but for values."""
+    classifier(model)
+    images, labels = array("images", images), flat(array("labels", labels))
+    expected, (_, count) = shapes(model)
+    _of_shape(images, expected)
+    if images.dtype != tf.uint8:
+        _floating(images)
+    static(tf.TensorSpec(labels.shape, labels.dtype), count)
+    if images.shape[0] != labels.shape[0]:
+        raise ValueError(
+            "images and labels differ in number. "
+            f"Received: {images.shape[0]} and {labels.shape[0]}."
+        )
+    return images, labels, count
+
+
+def _tensors(
+    model: keras.Model, images: np.ndarray | tf.Tensor, labels: np.ndarray | tf.Tensor, count: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What `_arrays` returns as tensors, images as of `floats`, with their values checked."""
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    if labels.shape.rank == 2 and not tf.reduce_all(
+        (tf.reduce_max(labels, axis=-1) == 1) & (tf.reduce_sum(tf.abs(labels), axis=-1) == 1)
+    ):
+        raise ValueError(
+            f"labels [batch, {count}] must be one-hot rows. Received rows without exactly one 1."
+        )
+    if images.dtype == tf.uint8:
+        images = floats(images)
+    with as_value_error():
+        values(images, labels, count)
+    images = floats(images)
+    logits(model, images)
     return images, labels
 
 
@@ -304,24 +330,6 @@ def array(name: str, values: object) -> np.ndarray | tf.Tensor:
             f"{textwrap.shorten(repr(values), 100)}. Of a dataset give dataset.batch(128)."
         )
     return found
-
-
-def _taken_by(model: keras.Model, images: np.ndarray | tf.Tensor) -> None:
-    expected = shapes(model)[0]
-    if not tf.TensorShape(images.shape).is_compatible_with(expected):
-        _differ_in_shape(images, expected)
-
-
-def _differ_in_shape(images: np.ndarray | tf.Tensor, expected: tuple) -> None:
-    axis = " Give images[..., None]." if expected[-1] == 1 and len(images.shape) == 3 else ""
-    raise ValueError(
-        f"images must be of shape {expected}, as the classifier takes them. Received: "
-        f"{tuple(images.shape)}.{axis}"
-    )
-
-
-def _differ_in_number(images: int, labels: int) -> None:
-    raise ValueError(f"images and labels differ in number. Received: {images} and {labels}.")
 
 
 def logits(model: keras.Model, images: tf.Tensor) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jarn_tf import differences
 from jarn_tf.batches import slices
 from jarn_tf.files import read_json, unpacked_size, write_atomically, write_json
 from jarn_tf.workers import Workers
@@ -63,15 +64,10 @@ class Parts:
             there = dict(read_json(self.folder / "identity.json"))
         except (OSError, TypeError, ValueError):
             there = {}
-        changed = [
-            f"{name} (there {_short(there.get(name))}, now {_short(self.identity.get(name))})"
-            for name in self.identity | there
-            if self.identity.get(name) != there.get(name)
-        ]
-        if changed:
+        if changed := differences.in_words(there, self.identity):
             raise ValueError(
                 f"{self.folder} holds the unfinished evaluation of something else. Different: "
-                f"{', '.join(changed)}. Run that evaluation to its end, or delete the folder."
+                f"{changed}. Run that evaluation to its end, or delete the folder."
             )
 
     def part(self, part: Part) -> dict[str, np.ndarray]:
@@ -85,7 +81,7 @@ class Parts:
                 print(f"{path} cannot be read ({reason}); computing it again.")
         arrays = part.compute()
         if path:
-            self._keep(path, arrays)
+            self._keep(path, _packed(arrays))
         return arrays
 
     def each(self, parts: Sequence[Part]) -> Iterator[dict[str, np.ndarray]]:
@@ -97,22 +93,21 @@ class Parts:
             of_this_worker = parts[some][self.workers.index :][:1]
             computed = b"".join(_packed(self.part(part)) for part in of_this_worker)
             for part, packed in zip(parts[some], self.workers.gather(computed)):
-                arrays = _unpacked(packed)
                 path = self._path(part)
                 if path and not path.exists():  # another worker's
-                    self._keep(path, arrays)
-                yield arrays
+                    self._keep(path, packed)
+                yield _unpacked(io.BytesIO(packed))
 
     def _path(self, part: Part) -> pathlib.Path | None:
         return self.folder and self.folder / f"{part.name}.npz"
 
-    def _keep(self, path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    def _keep(self, path: pathlib.Path, packed: bytes) -> None:
         if not self.workers.first:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         if not any(path.parent.glob("*.npz")):
             write_json(path.parent / "identity.json", self.identity)
-        write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+        write_atomically(path, lambda temporary: temporary.write_bytes(packed))
 
     def discard(self) -> None:
         """Removes the folder, once the whole is kept elsewhere."""
@@ -128,8 +123,7 @@ def _read(path: pathlib.Path, kinds: Mapping[str, tuple]) -> dict[str, np.ndarra
         raise ValueError("it is no file")
     if unpacked_size(path) > path.stat().st_size:  # parts are written uncompressed
         raise ValueError("it unpacks to more than it has")
-    with np.load(path, allow_pickle=False) as found:
-        arrays = dict(found)
+    arrays = _unpacked(path)
     if {name: (array.shape, array.dtype.name) for name, array in arrays.items()} != {**kinds}:
         raise ValueError("its arrays are others")
     return arrays
@@ -141,11 +135,6 @@ def _packed(arrays: dict[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(packed), allow_pickle=False) as found:
+def _unpacked(file: pathlib.Path | io.BytesIO) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as found:
         return dict(found)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:50]}..."

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from jarn_tf import differences
+
 #: Seconds that a worker stays after a failure. TensorFlow takes a worker for dead that has not been
 #: heard of for 10 s. Who left before all have been told would be taken for the one that died first.
 _STAY = 15
@@ -107,17 +109,31 @@ class Workers:
         """
         first, *others = (json.loads(text) for text in self.gather(json.dumps(mine).encode()))
         for index, theirs in enumerate(others, 1):
-            changed = [
-                f"{name} ({first.get(name)!r} and {theirs.get(name)!r})"
-                for name in first | theirs
-                if first.get(name) != theirs.get(name)
-            ]
-            if changed:
+            if changed := differences.in_words(first, theirs, "{} and {}"):
                 raise ValueError(
                     f"{self._name(0)} and {self._name(index)} must do the same. Different: "
-                    f"{', '.join(changed)}. Start all with the same command, versions and data, "
+                    f"{changed}. Start all with the same command, versions and data, "
                     "on a folder that all see."
                 )
+
+    @contextlib.contextmanager
+    def first_holds(self, lock: contextlib.AbstractContextManager) -> Iterator[None]:
+        """A scope in which worker 0 holds a lock for all.
+
+        Raises:
+            OSError, ValueError: As the lock in worker 0; in the others a ValueError with its words.
+        """
+        refused = None
+        with contextlib.ExitStack() as held:
+            try:
+                if self.first:
+                    held.enter_context(lock)
+            except (OSError, ValueError) as error:
+                refused = error
+            reason = self.gather(str(refused or "").encode())[0].decode()
+            if reason:
+                raise refused or ValueError(f"{self._name(0)}: {reason}")
+            yield
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

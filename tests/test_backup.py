@@ -168,14 +168,15 @@ def test_what_callbacks_remember(tmp_path):
     assert whole.wait
 
 
-def test_a_rate_that_each_epoch_changes(tmp_path):
-    """Once, also in the epoch that is gone on with."""
+@pytest.mark.parametrize("last_batch", [0, 3])
+def test_a_rate_that_each_epoch_changes(tmp_path, last_batch):
+    """Once, also in the epoch that is begun again or gone on with."""
 
     def halving():
         return keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
 
     with pytest.raises(Stop):
-        fit(tmp_path, halving(), StopAt("batch", 1, 3))
+        fit(tmp_path, halving(), StopAt("batch", 1, last_batch))
     model, _ = fit(tmp_path, halving())
     assert float(model.classifier_optimizer.learning_rate) == pytest.approx(0.01 / 2**EPOCHS)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import toys
 
-from jarn_tf import JARN, Defense, attacks
+from jarn_tf import JARN, Defense
 
 KINDS = ("defense", "jarn")
 
@@ -180,37 +180,6 @@ def test_call_and_evaluate_are_inference_unless_told():
     loss = model.evaluate(images, labels, verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
     assert np.abs(model(images, training=True) - logits).max() > 1e-3
-
-
-# Saving
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded_model_continues_as_if_unbroken(kind, tmp_path):
-    images, labels = toys.batch(24)
-
-    def build():
-        options = {"start_step": 1, "discriminator_interval": 2} if kind == "jarn" else {}
-        noise = attacks.UniformNoise(0.2, 0.5)
-        model = make(kind, perturb=noise, seed=7, **options)
-        adam = keras.optimizers.Adam
-        rates = [adam(0.01) for _ in model.OPTIMIZERS]
-        model.compile(*rates, run_eagerly=True)
-        return model
-
-    unbroken, broken = build(), build()
-    for model in (unbroken, broken):
-        fit(model, images, labels)
-    broken.save(tmp_path / "m.keras")
-    loaded = keras.models.load_model(tmp_path / "m.keras")
-    assert type(loaded) is type(broken)
-    np.testing.assert_array_equal(loaded(images), broken(images))
-    toys.assert_same(toys.state(loaded), toys.state(broken))
-    loaded.run_eagerly = True
-    assert int(loaded.optimizer.iterations) == 3
-    for model in (unbroken, loaded):
-        fit(model, images, labels)
-    toys.assert_same(toys.state(loaded), toys.state(unbroken), rtol=1e-5, atol=1e-7)
 
 
 # Bad input

@@ -30,8 +30,6 @@ def test_every_image_counts_once(linear, batch_size):
     model, images, labels = linear
     attacks = [Attack("clean", 0.0), Attack("fgsm", 0.01), Attack("pgd4", 0.02, random_start=False)]
     rows = evaluation.robustness(model, images, labels, attacks, batch_size, progress=False)
-    hot = evaluation.robustness(model, images, np.eye(2)[labels], attacks, batch_size, False)
-    assert [r["accuracy"] for r in hot] == [r["accuracy"] for r in rows]
     assert [r["name"] for r in rows] == ["clean", "fgsm", "pgd4"]
     assert rows[0]["accuracy"] == pytest.approx(5 / 7)
     # FGSM and PGD reach a linear model's optimum: the margin falls by epsilon * |w|_1, but where

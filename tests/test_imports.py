@@ -14,7 +14,7 @@ CHAIN = (
     "callbacks", "evaluation", "baselines", "jarn", "defense", "attacks", "jacobian", "real_images",
     "losses", "networks", "data", "randomness", "classifiers", "resume", "digests", "inference",
     "workers", "checks", "arguments", "batches", "precision", "labels", "metrics", "files",
-    "durations",
+    "durations", "differences",
 )  # fmt: skip
 FILES = sorted((ROOT / "jarn_tf").rglob("*.py")) + sorted((ROOT / "launch").rglob("*.py"))
 

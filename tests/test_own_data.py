@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from jarn_tf import data
 from jarn_tf.data import store
+from jarn_tf.runs.presets import preset
 
 CLASSES = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
@@ -81,7 +82,7 @@ def test_a_folder_is_split_by_class_and_always_the_same(tmp_path):
 
 def test_a_folder_with_train_and_test(tmp_path):
     draw(tmp_path / "train", 10)
-    draw(tmp_path / "test", 2)
+    draw(tmp_path / "test", 2, ending="tiff")
     loaded = data.load(f"folder:{tmp_path}")
     assert [len(split) for split in everything(loaded)] == [27, 3, 6]
     assert loaded.test.images.min(axis=(1, 2, 3)).max() == 1  # pictures 0 and 1 of each class
@@ -462,8 +463,9 @@ def test_arguments(tmp_path):
     for name in ("folders:x", "folder:", "imagenet", "npz"):
         with pytest.raises(ValueError, match="dataset must be one of digits.*folder:DIR"):
             data.load(name)
-    with pytest.raises(ValueError, match="image_size is for"):
-        data.load("digits", image_size=4)
+    for settings_or_images in (preset, data.load):
+        with pytest.raises(ValueError, match="image_size is for datasets folder:DIR and tfds:NAME"):
+            settings_or_images("npz:x", image_size=4)
     with pytest.raises(ValueError, match="image_size must be a whole number"):
         data.load(f"folder:{tmp_path}", image_size=0)
     with pytest.raises(ValueError, match="memory_share must be a number"):

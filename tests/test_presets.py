@@ -51,6 +51,7 @@ def test_a_claim_is_of_the_pair_that_is_trained():
     assert same.claim is resolve("mnist", "jarn").claim and same.notes() == []
     assert resolve("mnist", "jarn", regularizer="double_backprop").claim is None
     assert resolve("mnist", "jarn", perturbation="fgsm").claim is None
+    assert resolve("folder:pictures").claim is None  # whose values are those of CIFAR-10
 
 
 def test_a_claim_is_of_the_preset_s_own_values():

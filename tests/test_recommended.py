@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 import jarn_tf
-from jarn_tf import networks
+from jarn_tf import attacks, callbacks, networks
+from jarn_tf.evaluation import Attack
 from jarn_tf.runs.presets import preset
 
 
@@ -53,3 +54,35 @@ def test_recommended_has_the_options_of_the_preset():
     assert bool(model.adaptor.trainable_variables) == config.adaptor_trainable
     assert model.start_step == 7
     assert jarn_tf.JARN.recommended(classifier, gan_loss="minimax").gan_loss == "minimax"
+
+
+def test_a_healthy_run_is_not_warned_of(digits, digits_classifier, capsys):
+    """The recommended options of JARN in a plain Keras workflow, made short."""
+    train, held_out = digits.train.first(256), digits.validation.first(64)
+    model = jarn_tf.JARN(
+        keras.models.clone_model(digits_classifier),
+        networks.adaptor((28, 28, 1), trainable=False),
+        networks.discriminator((28, 28, 1), filters=(4, 8)),
+        adversarial_weight=0.1,
+        discriminator_interval=2,
+        start_step=4,
+        perturb=attacks.UniformNoise(0.3, fraction=0.5),
+        jacobian_of="logit",
+        gan_loss="non_saturating",
+        real_images="clean",
+    )
+    model.compile(keras.optimizers.Adam(0.01), "adam", keras.optimizers.Adam(5e-4))
+    robust = callbacks.RobustAccuracy(held_out.floats, held_out.labels, Attack("pgd5", 0.1))
+    history = model.fit(
+        train.floats, train.labels, batch_size=64, epochs=4, verbose=0,
+        callbacks=[
+            robust,
+            callbacks.CollapseWarning(held_out.floats),
+            callbacks.CatastrophicOverfittingWarning(robust),
+            callbacks.DiscriminatorWonWarning(),
+            callbacks.ConstantAdaptorWarning(held_out.floats, held_out.labels),
+        ],
+    ).history  # fmt: skip
+    assert history["accuracy"][-1] > 0.5  # it learned
+    assert np.isfinite(history["discriminator_real_accuracy"][1:]).all()  # the game was played
+    assert capsys.readouterr().out == ""

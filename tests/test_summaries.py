@@ -1,4 +1,4 @@
-"""What a run leaves for TensorBoard; how TensorBoard shows it is in test_callbacks."""
+"""What a run leaves for TensorBoard; how TensorBoard shows it is in test_tensorboard."""
 
 import shutil
 

@@ -17,6 +17,7 @@ from jarn_tf.evaluation import Attack
 from jarn_tf.files import read_json
 from jarn_tf.resume import Part, Parts
 from jarn_tf.runs import builders, evaluating
+from jarn_tf.runs.workdir import locked
 
 CLUSTER = {"worker": ["one:1", "two:2", "three:3"]}
 
@@ -146,6 +147,26 @@ def test_parts_are_divided_and_the_first_worker_writes(tmp_path):
     assert computed == ([0, 2, 4], [1, 3])
     kept = Parts(tmp_path / "state", {}).each(jobs(lambda number: pytest.fail("computed again")))
     assert [part["x"].tolist() for part in kept] == expected
+
+
+def test_a_lock_that_worker_0_cannot_have_is_said_by_all(tmp_path):
+    barrier, handed_in, said = threading.Barrier(2), [b"", b""], [None, None]
+
+    def work(index):
+        try:
+            with Together(index, barrier, handed_in).first_holds(locked(tmp_path)):
+                pass
+        except ValueError as error:
+            said[index] = str(error)
+
+    with locked(tmp_path):
+        threads = [threading.Thread(target=work, args=[index]) for index in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert said[0].startswith(f"Another process works in {tmp_path}")
+    assert said[1].startswith("Worker 0") and said[1].endswith(said[0])
 
 
 @pytest.mark.slow

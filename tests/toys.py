@@ -100,3 +100,12 @@ def assert_same(actual, expected, **tolerance):
 def moved(before, after):
     """Names of what differs between two results of `state`."""
     return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+def fit_at_rest(model, *watching, epochs=3, images=None):
+    """Plain Keras, with rates of 0; 2 steps an epoch."""
+    optimizers = [keras.optimizers.SGD(0.0) for _ in model.OPTIMIZERS]
+    model.compile(*optimizers, run_eagerly=True)
+    given, labels = batch(8)
+    images = given if images is None else images
+    model.fit(images, labels, batch_size=4, epochs=epochs, verbose=0, callbacks=list(watching))

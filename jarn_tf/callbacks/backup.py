@@ -109,9 +109,9 @@ class Backup(keras.callbacks.Callback):
             raise ValueError(
                 f"The checkpoint is {self.steps_done} steps into an epoch, which has {steps} now."
             )
-        # Again, after callbacks that set the learning rate at the beginning of an epoch.
-        self._checkpoints.restore()
         if self.steps_done:
+            # Again, as callbacks have begun this epoch twice; some change the learning rate then.
+            self._checkpoints.restore()
             self._pass_by(self.steps_done, metrics)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -228,7 +228,9 @@ class Backup(keras.callbacks.Callback):
 def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
     kept = {}
     for name, value in vars(callback).items():
-        if name == "min_delta":  # Keras turns its sign in the first epoch of each process
+        # Keras turns its sign in the first epoch of each process. By its name, as no rule tells it
+        # from what a callback counts: that may be an argument of its constructor too.
+        if name == "min_delta":
             continue
         value = value.item() if isinstance(value, np.generic) else value
         if value is None or isinstance(value, (bool, int, float, str)):

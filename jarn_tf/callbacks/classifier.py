@@ -5,6 +5,6 @@ from __future__ import annotations
 import keras
 
 
-def classifier_of(model: keras.Model) -> keras.Model:
+def watched_classifier(model: keras.Model) -> keras.Model:
     """The classifier of a `Defense`; a plain Keras classifier in training is its own."""
     return getattr(model, "classifier", model)

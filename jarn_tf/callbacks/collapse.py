@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from jarn_tf.callbacks.classifier import classifier_of
+from jarn_tf.callbacks.classifier import watched_classifier
 from jarn_tf.evaluation import only_class
 
 
@@ -23,7 +23,7 @@ class CollapseWarning(keras.callbacks.Callback):
         self.images = images
 
     def on_epoch_end(self, epoch, logs=None):
-        found = only_class(classifier_of(self.model), self.images)
+        found = only_class(watched_classifier(self.model), self.images)
         if found is not None:
             print(
                 f"Warning: after epoch {epoch + 1} the classifier takes all {len(self.images)} "

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from jarn_tf import arguments
-from jarn_tf.callbacks.classifier import classifier_of
+from jarn_tf.callbacks.classifier import watched_classifier
 from jarn_tf.evaluation import Attack, PixelScaleWarning, robustness
 from jarn_tf.files import read_json, write_atomically, write_json
 
@@ -76,14 +76,14 @@ class RobustAccuracy(keras.callbacks.Callback):
             # A classifier that has just begun to learn can be better at images times 255.
             warnings.simplefilter("ignore", PixelScaleWarning)
             rows = robustness(
-                classifier_of(self.model), self.images, self.labels, attacks, progress=False
+                watched_classifier(self.model), self.images, self.labels, attacks, progress=False
             )
         return [row["accuracy"] for row in rows[: len(attacks)]]
 
     def _keep(self, epoch: int, accuracy: float) -> None:
         # The classifier first: stopped between the two files, training finds a lower accuracy
         # there when it resumes before this epoch, and keeps the epoch again.
-        write_atomically(self.keep_best, classifier_of(self.model).save)
+        write_atomically(self.keep_best, watched_classifier(self.model).save)
         note = {"epoch": epoch, "val_robust_accuracy": accuracy} | self._attack()
         write_json(self.keep_best.with_suffix(".json"), note)
         self._best = accuracy

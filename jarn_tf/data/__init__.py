@@ -61,11 +61,8 @@ def load(
     ):
         if count is not None:
             arguments.whole(what, count)
+    arguments.image_size(image_size, name)
     kind, _, source = name.partition(":")
-    if image_size is not None and kind not in ("folder", "tfds"):
-        raise ValueError(
-            f"image_size is for datasets folder:DIR and tfds:NAME. Received: dataset={name}."
-        )
     if kind == "digits":
         train, test, classes = digits.load()
     elif kind == "folder":

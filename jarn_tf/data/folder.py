@@ -19,8 +19,8 @@ import sklearn.model_selection
 from jarn_tf.data import store
 from jarn_tf.data.split import Split
 
-#: Those that `keras.utils.image_dataset_from_directory` takes.
-_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+#: Those that `keras.utils.image_dataset_from_directory` takes, and others that Pillow reads.
+_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _NAMED = 5
 
 #: A picture and its label.
@@ -126,7 +126,11 @@ def _files(folder: pathlib.Path, classes: list[str]) -> list[File]:
 
 
 def _all_grey(files: list[File]) -> bool:
-    """Whether none of the pictures that can be read has colours."""
+    """Whether none of the pictures that can be read has colours.
+
+    Headers alone are read, before any picture: the array for all needs to know the channels. With
+    `test_only` the training pictures count too, as a classifier of all has to fit.
+    """
     return not any(_has_colours(path) for path, _ in files)
 
 

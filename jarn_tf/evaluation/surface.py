@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
-from jarn_tf.jacobian import input_jacobian
+from jarn_tf.jacobian import logits_and_jacobian
 from jarn_tf.precision import at_least_float32
 
 
@@ -43,9 +43,8 @@ def loss_surface(
     """
     arguments.radius(epsilon)
     arguments.whole("points", points, least=2)
-    gradient = input_jacobian(classifier, images, labels).numpy()
     images, labels = checks.batch(classifier, images, labels)
-    adversarial = np.sign(gradient)
+    adversarial = np.sign(logits_and_jacobian(classifier, images, labels)[1])
     random = _orthogonal_signs(adversarial, np.random.default_rng(seed))
     distances = np.linspace(0, epsilon, points, dtype=np.float32)
     surface = np.empty((len(images), points, points), np.float32)

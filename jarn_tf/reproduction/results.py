@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jarn_tf import differences
 from jarn_tf.durations import in_words
 from jarn_tf.files import read_json, write_atomically, write_json
 from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting, digest_of_run
@@ -125,17 +126,11 @@ def read(setting: Setting) -> dict[str, Any]:
             f"{path} is no readable result file ({error}). Move it away or name another --output."
         ) from None
     here = setting.identity()
-    content["setting"] = here | there
-    other = [
-        f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
-        for name in here | there
-        if content["setting"].get(name) != here.get(name)
-        or (name not in there and not name.startswith(SETTINGS_OF))
-    ]
-    if other:
+    new_rows = {name: here[name] for name in here if name.startswith(SETTINGS_OF)}
+    content["setting"] = new_rows | there
+    if other := differences.in_words(content["setting"], here):
         raise ValueError(
-            f"{path} holds results of another configuration: {', '.join(other)}. "
-            "Name another --output."
+            f"{path} holds results of another configuration: {other}. Name another --output."
         )
     return content
 

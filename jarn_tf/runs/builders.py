@@ -11,7 +11,7 @@ from jarn_tf import attacks, baselines, networks, workers
 from jarn_tf.defense import Defense, Perturbation
 from jarn_tf.jarn import JARN
 from jarn_tf.runs.config import Config
-from jarn_tf.runs.saved import classifier_of, load_classifier
+from jarn_tf.runs.saved import classifier_for_dataset, load_classifier
 from jarn_tf.runs.settings import Optimizer
 
 
@@ -117,7 +117,7 @@ def _jarn(
 
 def _classifier(config: Config, image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     if config.init_from is not None:
-        return classifier_of(
+        return classifier_for_dataset(
             load_classifier(config.init_from),
             config.dataset,
             image_shape,

@@ -303,6 +303,7 @@ class Config:
     def __post_init__(self):
         for name, declared in declarations().items():
             declared.check(name, getattr(self, name))
+        arguments.image_size(self.image_size, self.dataset)
         if self.regularizer == "trades" and self.perturbation == "none":
             raise ValueError(
                 "regularizer=trades compares clean with perturbed images and needs a perturbation. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -18,7 +17,7 @@ from jarn_tf.resume import Parts
 from jarn_tf.runs import evaluations, summaries
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset
-from jarn_tf.runs.saved import classifier_of, load_classifier
+from jarn_tf.runs.saved import classifier_for_dataset, load_classifier
 from jarn_tf.runs.workdir import Workdir, locked, refuse_unwritable, versions
 from jarn_tf.workers import Workers
 
@@ -54,7 +53,7 @@ class Target:
 
     def classifier(self, dataset: data.Dataset) -> keras.Model:
         """The model as a classifier of the dataset's images. ValueError if it does not fit them."""
-        return classifier_of(
+        return classifier_for_dataset(
             self.model,
             self.dataset,
             dataset.image_shape,
@@ -158,7 +157,7 @@ def evaluate(
         parts = _parts(target, classifier, test, list_of_attacks, verdict_epsilon, seed, workers)
         workers.agree(parts.identity)
         output = target.output if workers.first else None
-        with locked(output) if output else contextlib.nullcontext():
+        with workers.first_holds(locked(target.output)):
             found = measured(classifier, target.dataset, test, list_of_attacks, parts, output)
             print(f"\n{evaluation.report_text(found)}\n")
             verdict = None

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import checks
+from jarn_tf.arguments import SIZED
 from jarn_tf.classifiers import as_classifier
 from jarn_tf.defense import Defense
 from jarn_tf.files import unpacked_size
@@ -54,7 +55,7 @@ def modules_of(classifier: keras.Model) -> list[str]:
     return sorted(m for m in modules if m.partition(".")[0] not in ("keras", "jarn_tf", "__main__"))
 
 
-def classifier_of(
+def classifier_for_dataset(
     model: keras.Model,
     dataset: str,
     image_shape: tuple[int, int, int],
@@ -129,6 +130,5 @@ def _way_out(dataset: str, wanted: tuple, image_shape: tuple[int, int, int]) -> 
     height, width, channels = image_shape
     if wanted == (channels, height, width):
         return " Its channels come first: put keras.layers.Permute((3, 1, 2)) before it."
-    kind = dataset.partition(":")[0]
-    sized = kind in ("folder", "tfds") and wanted == (wanted[0], wanted[0], channels)
+    sized = dataset.partition(":")[0] in SIZED and wanted == (wanted[0], wanted[0], channels)
     return f" Give --image_size={wanted[0]}." if sized else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -82,7 +81,7 @@ def train(
         with strategy.scope():
             model = build_model(_begun(config, run), dataset.image_shape, dataset.classes, steps)
         # Of several workers all have to take part in saving, but one owns the folder.
-        with locked(run.path) if workers.first else contextlib.nullcontext():
+        with workers.first_holds(locked(run.path)):
             _go_on(model, config, dataset, run, workers.first, list_of_attacks)
             if workers.first:
                 return _finish(model, config, dataset, run, list_of_attacks)

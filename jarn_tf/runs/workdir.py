@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import jarn_tf
+from jarn_tf import differences
 from jarn_tf.files import read_json, write_json
 from jarn_tf.runs.config import NO_EFFECT, Config, defaults
 
@@ -129,15 +130,11 @@ class Workdir:
                 )
             return
         there, here = self.settings(), config.as_dict()
-        changed = [
-            f"{name} (there {there.get(name)!r}, now {here.get(name)!r})"
-            for name in here | there
-            if name not in NO_EFFECT and there.get(name) != here.get(name)
-        ]
-        if changed:
+        there |= {name: here[name] for name in NO_EFFECT}
+        if changed := differences.in_words(there, here):
             raise ValueError(
                 f"{self.path} holds a run of another configuration. Different: "
-                f"{', '.join(changed)}. Name another --workdir, where --init_from="
+                f"{changed}. Name another --workdir, where --init_from="
                 f"{self.classifier} goes on with its classifier, or the settings of that run."
             )
 

@@ -17,7 +17,7 @@ from jarn_tf.runs.config import (
     defaults,
     defense_of,
 )
-from jarn_tf.runs.presets import cifar10, digits, mnist, own, svhn
+from jarn_tf.runs.presets import cifar10, digits, mnist, svhn
 from jarn_tf.runs.presets.claims import Claim, Preset
 
 __all__ = ["Claim", "Preset", "Resolved", "changed", "find", "preset", "resolve"]
@@ -67,7 +67,7 @@ def find(dataset: str, name: str) -> Preset:
     """The preset `name` of a dataset. ValueError for an unknown name."""
     arguments.dataset("dataset", dataset)
     arguments.one_of("preset", name, PRESETS)
-    return getattr(_MODULES.get(dataset, own), name.upper())
+    return getattr(_MODULES.get(dataset, cifar10), name.upper())  # images of one's own: CIFAR-10's
 
 
 def resolve(
