@@ -182,6 +182,34 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("train --help", 1, "--[no]standardize"),  # absl's status
+        ("evaluate --help", 1, "apgd_ce"),
+        ("reproduce --help", 1, "table1, table2"),
+        ("train --show", 0, "discriminator_filters"),
+        ("train --epsilon=8", 1, "Error: epsilon"),
+        ("evaluate --workdir=none --attacks=cw", 1, "Error: Unknown attack 'cw'"),
+        ("evaluate", 1, "Error: Name --workdir"),
+        ("reproduce --experiment=table6", 1, "Error: The experiment must"),
+        ("reproduce --experiment=table1 --scale=huge", 1, "Error: scale must"),
+    ],
+)
+def test_what_flags_alone_can_tell_needs_no_tensorflow(line, status, said):
+    module, *given = line.split()
+    done = commands.run("-X", "importtime", "-m", f"launch.{module}", *given)
+    notes, rest = [], []
+    for text in done.stderr.splitlines():
+        (notes if text.startswith("import time:") else rest).append(text)
+    imported = {note.rpartition("|")[2].strip() for note in notes}
+    assert "absl.flags" in imported
+    assert not imported & {"tensorflow", "keras", "numpy", "matplotlib", "sklearn"}
+    assert done.returncode == status
+    assert said in (rest[0] if said.startswith("Error") else done.stdout)
+    assert len(rest) == said.startswith("Error")
+
+
 def test_a_closed_pipe_ends_a_command_quietly():
     program = """
 import os, sys
