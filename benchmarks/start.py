@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import timing
 
 ROOT = pathlib.Path(__file__).parents[1]
-ROUNDS = 5
+ROUNDS = 3
 _COMMANDS = ("train", "evaluate", "reproduce")
 _LOADED = "import jarn_tf; jarn_tf.data.load('mnist')"
 #: The command up to the end of its first step, in the folder that it is told.
