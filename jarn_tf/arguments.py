@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 
 DATASETS = ("digits", "mnist", "svhn", "cifar10")
 #: Kinds of datasets of one's own, KIND:SOURCE.
@@ -15,7 +16,13 @@ JACOBIANS = ("loss", "softmax", "logit", "margin")
 GAN_LOSSES = ("minimax", "non_saturating")
 REAL_IMAGES = ("perturbed", "clean", "centred", "blurred", "grey")
 ATTACK_LOSSES = ("cross_entropy", "margin")
+#: Attacks with the settings of AutoAttack.
+PARAMETER_FREE = ("apgd_ce", "apgd_t", "fab_t", "square", "apgd_dlr", "apgd_margin")
 APGD_LOSSES = ("cross_entropy", "dlr", "margin")
+ATTACK_NAMES = (
+    "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
+    f"{', '.join(PARAMETER_FREE)}, autoattack"
+)
 
 #: Largest whole number of int32, as which TensorFlow takes them.
 MOST = 2**31 - 1
@@ -49,6 +56,13 @@ def image_size(value: int | None, dataset: str) -> None:
     if value is not None and dataset.partition(":")[0] not in SIZED:
         names = " and ".join(f"{kind}:{OWN_DATASETS[kind]}" for kind in SIZED)
         raise ValueError(f"image_size is for datasets {names}. Received: dataset={dataset}.")
+
+
+def attack(value: object) -> None:
+    """Raises ValueError unless `value` names an attack, see `evaluation.Attack`."""
+    known = ("clean", "fgsm", "autoattack", *PARAMETER_FREE)
+    if value not in known and not re.fullmatch(r"pgd[1-9]\d*(_margin)?", str(value)):
+        raise ValueError(f"Unknown attack {value!r}. Known: {ATTACK_NAMES}.")
 
 
 def whole(name: str, value: int, least: int = 1, most: int = MOST) -> None:

@@ -1,7 +1,35 @@
-"""Command line: flags to settings to one call of `jarn_tf.runs` or `jarn_tf.reproduction`."""
+"""Command line: flags to settings to one call of `jarn_tf.runs` or `jarn_tf.reproduction`.
 
+Flags are made from settings, which need the standard library alone. What works on models needs
+TensorFlow, which takes seconds to import, so a command imports it once its flags are read:
+`import_library`.
+"""
+
+import importlib.util
 import os
 import sys
+import warnings
+
+
+def _put_library_off() -> None:
+    """Makes modules of `jarn_tf` importable before `jarn_tf/__init__.py` is run.
+
+    Python runs it for the first of them, and it imports all that saved models name.
+    """
+    if "jarn_tf" not in sys.modules:
+        spec = importlib.util.find_spec("jarn_tf")
+        sys.modules["jarn_tf"] = importlib.util.module_from_spec(spec)
+
+
+def import_library() -> None:
+    """Imports TensorFlow, quietly, and runs `jarn_tf/__init__.py` where that was put off."""
+    _import_tensorflow()
+    library = sys.modules["jarn_tf"]
+    if not hasattr(library, "__version__"):
+        library.__spec__.loader.exec_module(library)
+    from jarn_tf.evaluation import PixelScaleWarning
+
+    warnings.simplefilter("ignore", PixelScaleWarning)  # what is printed says it
 
 
 def _import_tensorflow() -> None:
@@ -26,4 +54,4 @@ def _import_tensorflow() -> None:
         os.close(standard_error)
 
 
-_import_tensorflow()
+_put_library_off()

@@ -10,13 +10,11 @@ import signal
 import sys
 import textwrap
 import types
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
 
-from jarn_tf.evaluation import PixelScaleWarning
 from jarn_tf.runs import settings
 from jarn_tf.runs.config import declarations
 
@@ -135,7 +133,6 @@ def one_line_errors() -> Iterator[None]:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on devices and files
     standard_logging.getLogger("tensorflow").addFilter(_is_no_note_on_retracing)
-    warnings.simplefilter("ignore", PixelScaleWarning)  # what is printed says it
     try:
         yield
     except BrokenPipeError:  # for `run`

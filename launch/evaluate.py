@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from typing import Any
 
 from absl import app, flags
 
-from jarn_tf import evaluation
-from jarn_tf.runs import evaluating, settings
-from jarn_tf.runs.builders import make_strategy
-from jarn_tf.workers import Workers
+from jarn_tf import arguments
+from jarn_tf.runs import settings
 
-from . import command  # the wheel has this folder as jarn_tf.launch
+from . import command, import_library  # the wheel calls this folder jarn_tf_launch
 
 FLAGS = flags.FLAGS
 
@@ -31,7 +30,7 @@ flags.DEFINE_string("output", None, "With --model: folder of evaluation.json.")
 command.define_setting("data_dir")
 command.define_setting("image_size")
 command.define_setting("memory_share")
-flags.DEFINE_list("attacks", ["fgsm", "pgd40"], f"Names: {evaluation.ATTACK_NAMES}.")
+flags.DEFINE_list("attacks", ["fgsm", "pgd40"], f"Names: {arguments.ATTACK_NAMES}.")
 command.define_list(
     "epsilon",
     settings.RADIUS.parse,
@@ -67,14 +66,24 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
+        kind = command.given(("pixel_scale", "probabilities"))
+        _refuse_flags(kind)
+        import_library()
+        from jarn_tf.evaluation import Attack
+        from jarn_tf.runs import evaluating
+        from jarn_tf.runs.builders import make_strategy
+        from jarn_tf.workers import Workers
+
         command.import_modules()
         workers = Workers(make_strategy(FLAGS.strategy))  # before a model is loaded
-        target = dataclasses.replace(_target(), **command.given(("image_size", "memory_share")))
-        if not FLAGS.attacks:
-            raise ValueError("Name at least one attack in --attacks. Received: none.")
+        if FLAGS.workdir:
+            target = evaluating.finished_run(FLAGS.workdir)
+        else:
+            target = evaluating.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output, **kind)
+        target = dataclasses.replace(target, **command.given(("image_size", "memory_share")))
         radii = FLAGS.epsilon or [target.epsilon]
         attacks = [
-            evaluation.Attack(
+            Attack(
                 name,
                 epsilon,
                 restarts=FLAGS.restarts,
@@ -96,19 +105,20 @@ def main(argv: list[str]) -> None:
         )
 
 
-def _target() -> evaluating.Target:
-    """What the flags name to evaluate."""
-    kind = command.given(("pixel_scale", "probabilities"))
-    if FLAGS.workdir and (FLAGS.model or FLAGS.dataset or FLAGS.output or kind):
+def _refuse_flags(kind: dict[str, Any]) -> None:
+    """Raises ValueError for what can be told of the flags alone; `kind` is said of a model."""
+    own = (FLAGS.model, FLAGS.dataset, FLAGS.output)
+    if FLAGS.workdir and (any(own) or kind):
         raise ValueError(
             "Name --workdir, or --model, --dataset and --output with what is said of the model, "
             "not both."
         )
-    if FLAGS.workdir:
-        return evaluating.finished_run(FLAGS.workdir)
-    if FLAGS.model and FLAGS.dataset and FLAGS.output:
-        return evaluating.saved_model(FLAGS.model, FLAGS.dataset, FLAGS.output, **kind)
-    raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
+    if not FLAGS.workdir and not all(own):
+        raise ValueError("Name --workdir, or all of --model, --dataset and --output.")
+    if not FLAGS.attacks:
+        raise ValueError("Name at least one attack in --attacks. Received: none.")
+    for name in FLAGS.attacks:
+        arguments.attack(name)
 
 
 def run() -> None:

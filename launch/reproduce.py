@@ -6,14 +6,14 @@ import sys
 
 from absl import app, flags
 
-from jarn_tf import reproduction
-from jarn_tf.reproduction import dry_run
+from jarn_tf import arguments
+from jarn_tf.reproduction.setting import EXPERIMENTS, ROWS, SCALES
 
-from . import command  # the wheel has this folder as jarn_tf.launch
+from . import command, import_library  # the wheel calls this folder jarn_tf_launch
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("experiment", None, f"One of {', '.join(reproduction.EXPERIMENTS)}.")
+flags.DEFINE_string("experiment", None, f"One of {', '.join(EXPERIMENTS)}.")
 flags.DEFINE_string("output", "reproduction", "Folder of results and models; reused if it exists.")
 command.define_setting("dataset", "Unset: the paper's.")
 flags.DEFINE_string(
@@ -27,9 +27,7 @@ command.define_setting(
     "Settings of the models. Unset: paper; authors for authors, recommended for levers and "
     "tradeoff.",
 )
-flags.DEFINE_list(
-    "rows", None, f"Models: all, or some of {', '.join(reproduction.ROWS)}. Unset: the paper's."
-)
+flags.DEFINE_list("rows", None, f"Models: all, or some of {', '.join(ROWS)}. Unset: the paper's.")
 command.define_list(
     "seeds",
     int,
@@ -58,7 +56,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     with command.one_line_errors():
-        setting = reproduction.make_setting(
+        # What can be told before TensorFlow is imported.
+        arguments.one_of("The experiment", FLAGS.experiment, tuple(EXPERIMENTS))
+        arguments.one_of("scale", FLAGS.scale, SCALES)
+        import_library()
+        from jarn_tf.reproduction import dry_run, reproducing
+
+        setting = reproducing.make_setting(
             FLAGS.experiment,
             FLAGS.output,
             FLAGS.dataset,
@@ -74,7 +78,7 @@ def main(argv: list[str]) -> None:
         elif FLAGS.dry_run_batch is not None:
             raise ValueError("dry_run_batch is for a dry run: give --dry_run=20, say.")
         else:
-            print(f"\n{reproduction.reproduce(setting)}")
+            print(f"\n{reproducing.reproduce(setting)}")
 
 
 def run() -> None:

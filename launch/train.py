@@ -11,12 +11,11 @@ import urllib.parse
 
 from absl import app, flags
 
-from jarn_tf.runs import training
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import resolve
 from jarn_tf.runs.tables import resolved_table
 
-from . import command  # the wheel has this folder as jarn_tf.launch
+from . import command, import_library  # the wheel calls this folder jarn_tf_launch
 
 FLAGS = flags.FLAGS
 
@@ -46,7 +45,10 @@ def main(argv: list[str]) -> None:
             print(f"Note: {note}")
         if FLAGS.show:
             return
+        import_library()
         command.import_modules()
+        from jarn_tf.runs import training
+
         dataset = urllib.parse.quote(config.dataset.replace(":", "_", 1), safe="")
         default = pathlib.Path("runs") / f"{dataset}_{config.pair}_{config.preset}"
         training.train(config, FLAGS.workdir or default)

@@ -4,12 +4,12 @@ import csv
 
 import matplotlib.image
 
-from jarn_tf import reproduction
+from jarn_tf.reproduction import reproducing
 
 
 def make(output, name="table1", **options):
     defaults = {"dataset": "digits", "scale": "smoke", "rows": ("standard", "jarn")}
-    return reproduction.make_setting(name, output, **{**defaults, **options})
+    return reproducing.make_setting(name, output, **{**defaults, **options})
 
 
 def numbers(output, name="table1"):

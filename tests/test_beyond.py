@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from reproducing import assert_picture, files, make, means, numbers
 
-from jarn_tf import arguments, evaluation, reproduction
+from jarn_tf import arguments, evaluation
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import authors, levers, models, overfitting, tradeoff
+from jarn_tf.reproduction import authors, levers, models, overfitting, reproducing, tradeoff
+from jarn_tf.reproduction.setting import ROWS, SCALES
 from jarn_tf.runs import config, presets, training
 from jarn_tf.runs.workdir import Workdir
 
@@ -35,12 +36,12 @@ def radii_of(dataset):
 
 @pytest.mark.parametrize("dataset", arguments.DATASETS)
 @pytest.mark.parametrize("preset", config.PRESETS)
-@pytest.mark.parametrize("scale", reproduction.SCALES)
+@pytest.mark.parametrize("scale", SCALES)
 def test_variants_are_trained_and_attacked_alike(tmp_path, dataset, preset, scale):
     """At one radius, for the same epochs, by the same optimizer."""
     options = {"dataset": dataset, "preset": preset, "scale": scale}
     setting = make(tmp_path, "overfitting", rows=None, seeds=(0, 3), **options)
-    cells = reproduction.EXPERIMENTS["overfitting"].cells(setting)
+    cells = reproducing.find("overfitting").cells(setting)
     assert len(cells) == len({cell.name for cell in cells}) == 2 * 10 * len(radii_of(dataset))
     for radius in radii_of(dataset):
         runs = of_variants(setting, radius)
@@ -105,7 +106,7 @@ def test_the_figure_has_the_accuracies_of_every_epoch(played, tmp_path, monkeypa
         lambda self, path: (drawn.append(self), save(self, path)),
     )
     setting = make(tmp_path, "overfitting", dataset=dataset, rows=None, seeds=(0, 1))
-    text = reproduction.reproduce(setting)
+    text = reproducing.reproduce(setting)
     radii = radii_of(dataset)
     assert len(played) == 2 * 10 * len(radii)
     assert_picture(tmp_path / "overfitting.png")
@@ -125,7 +126,7 @@ def test_the_figure_has_the_accuracies_of_every_epoch(played, tmp_path, monkeypa
         runs = of_variants(setting, radius)
         assert len(panel.lines) == len(runs) == 10
         for line, ((row, variant), run) in zip(panel.lines, runs.items()):
-            assert line.get_label() == f"{reproduction.ROWS[row]}, {variant}"
+            assert line.get_label() == f"{ROWS[row]}, {variant}"
             key = json.dumps({name: v for name, v in run.as_dict().items() if name != "seed"})
             both = np.array(curves[key])
             assert both.shape == (2, setting.config("fgsm_at", 0).epochs)
@@ -140,30 +141,30 @@ def test_the_figure_has_the_accuracies_of_every_epoch(played, tmp_path, monkeypa
                 [played[dataclasses.replace(run, seed=s)]["fgsm"] for s in (0, 1)]
             )
             assert found[label, "FGSM"] == pytest.approx(accuracy)
-            assert f"| {reproduction.ROWS[row]}, {variant}, {shown} |" in text
+            assert f"| {ROWS[row]}, {variant}, {shown} |" in text
 
 
 def test_overfitting_takes_the_models_of_the_tables(played, tmp_path):
-    reproduction.reproduce(make(tmp_path, "table3", rows=("fgsm_at", "jarn_at")))
-    reproduction.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at", "jarn_at")))
+    reproducing.reproduce(make(tmp_path, "table3", rows=("fgsm_at", "jarn_at")))
+    reproducing.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at", "jarn_at")))
     assert len(played) == 9  # two of them were there
 
 
 def test_an_interrupted_overfitting_goes_on_where_it_was(played, tmp_path):
-    reproduction.reproduce(make(tmp_path, "overfitting", rows=("pgd_at",)))
-    reproduction.reproduce(make(tmp_path, "overfitting", rows=("pgd_at", "fgsm_at")))
+    reproducing.reproduce(make(tmp_path, "overfitting", rows=("pgd_at",)))
+    reproducing.reproduce(make(tmp_path, "overfitting", rows=("pgd_at", "fgsm_at")))
     assert len(played) == 5
     assert len(json.loads((tmp_path / "overfitting.json").read_text())["cells"]) == 5
 
 
 def test_results_of_other_variants_of_the_same_name_are_left_alone(played, tmp_path, monkeypatch):
     """As after an update of this package that gives gradient alignment another weight."""
-    reproduction.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at",)))
+    reproducing.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at",)))
     before = files(tmp_path)
     played.clear()
     monkeypatch.setitem(overfitting._ALIGNMENT, 0.3, 5.0)
     with pytest.raises(ValueError, match="alignment, eps 0.3, seed 0 of another configuration"):
-        reproduction.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at",)))
+        reproducing.reproduce(make(tmp_path, "overfitting", rows=("fgsm_at",)))
     assert not played
     assert files(tmp_path) == before
 
@@ -180,7 +181,7 @@ def test_results_of_other_variants_of_the_same_name_are_left_alone(played, tmp_p
 def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training, name, known):
     rows = (known.split(", ")[0], "standard")
     with pytest.raises(ValueError, match=f"some of {known}. Received: standard.$") as error:
-        reproduction.reproduce(make(tmp_path / "out", name, rows=rows))
+        reproducing.reproduce(make(tmp_path / "out", name, rows=rows))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -191,7 +192,7 @@ def test_a_row_without_variants_is_refused_before_training(tmp_path, no_training
 def test_overfitting_of_trained_digits(tmp_path, digits, rows, monkeypatch):
     """At smoke scale; the curve's last point is the accuracy of the classifier that is kept."""
     monkeypatch.setitem(overfitting._RADII, "digits", (0.02,))  # that two epochs withstand
-    reproduction.reproduce(make(tmp_path, "overfitting", rows=rows))
+    reproducing.reproduce(make(tmp_path, "overfitting", rows=rows))
     assert_picture(tmp_path / "overfitting.png")
     cells = json.loads((tmp_path / "overfitting.json").read_text())["cells"]
     folders = list((tmp_path / "models").iterdir())
@@ -275,7 +276,7 @@ def test_the_strength_that_validation_images_choose_has_autoattack_and_every_see
     setting = make(
         tmp_path, "tradeoff", preset="recommended", rows=("jarn", "trades"), seeds=(0, 1, 2)
     )
-    text = reproduction.reproduce(setting)
+    text = reproducing.reproduce(setting)
     assert text.count("gradients masked") == 2
     assert text.count("JARN: validation images choose adversarial_weight 0.1;") == 1
     table = numbers(tmp_path, "tradeoff")
@@ -299,18 +300,18 @@ def test_a_new_strength_is_chosen_anew(untrained, tmp_path, monkeypatch):
     fewer = dataclasses.replace(tradeoff.SWEEPS["JARN"], digits=(0.03, 0.3))
     with monkeypatch.context() as patch:
         patch.setitem(tradeoff.SWEEPS, "JARN", fewer)
-        reproduction.reproduce(setting)
-    text = reproduction.reproduce(setting)
+        reproducing.reproduce(setting)
+    text = reproducing.reproduce(setting)
     assert "validation images choose adversarial_weight 0.1;" in text
     assert text.count("validation images choose") == 1
     monkeypatch.setattr(tradeoff, "_ATTACKED", 100)
     with pytest.raises(ValueError, match="of another configuration"):
-        reproduction.reproduce(setting)
+        reproducing.reproduce(setting)
 
 
 def test_a_tradeoff_takes_the_recommended_settings_unless_told(tmp_path):
-    assert reproduction.make_setting("tradeoff", tmp_path).preset == "recommended"
-    assert reproduction.make_setting("tradeoff", tmp_path, preset="paper").preset == "paper"
+    assert reproducing.make_setting("tradeoff", tmp_path).preset == "recommended"
+    assert reproducing.make_setting("tradeoff", tmp_path, preset="paper").preset == "paper"
 
 
 def test_cpu_minutes_are_those_of_unbroken_training(tmp_path, monkeypatch):
@@ -340,7 +341,7 @@ def test_a_tradeoff_of_trained_digits(tmp_path, monkeypatch):
     radii = (0.001, 0.002, 0.003)  # that two epochs withstand
     monkeypatch.setitem(models.RADII, 0.3, radii)
     setting = make(tmp_path, "tradeoff", preset="recommended", rows=("fgsm_at",))
-    text = reproduction.reproduce(setting)
+    text = reproducing.reproduce(setting)
     found = means(tmp_path, "tradeoff")
     assert len({row for row, _ in found}) == 3
     for (row, column), value in found.items():
@@ -354,7 +355,7 @@ def test_a_tradeoff_of_trained_digits(tmp_path, monkeypatch):
                 under = found[row, f"AutoAttack eps {radius:g}"]
                 assert under <= found[row, f"APGD eps {radius:g}"] + 5
     assert len({row for row, column in found if "AutoAttack" in column}) == 1
-    assert reproduction.reproduce(setting) == text
+    assert reproducing.reproduce(setting) == text
 
 
 # Options of JARN
@@ -362,7 +363,7 @@ def test_a_tradeoff_of_trained_digits(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("row", ["uniform_noise", "jarn"])
 def test_every_lever_has_an_effect_and_no_two_are_one(tmp_path, row):
-    setting = reproduction.make_setting("levers", tmp_path)
+    setting = reproducing.make_setting("levers", tmp_path)
     runs = {}
     for name, changes in levers.variants(setting, row).items():
         run = setting.config(row, 0, **changes)
@@ -383,7 +384,7 @@ def test_levers_of_trained_digits(tmp_path, monkeypatch, digits):
     """At smoke scale, on validation images; the share told from images is of the last epoch."""
     monkeypatch.setitem(levers._VARIANTS, "jarn", {"minimax": {"gan_loss": "minimax"}})
     monkeypatch.setitem(levers._VARIANTS, "uniform_noise", {"as it is": {}})
-    reproduction.reproduce(make(tmp_path, "levers", preset="recommended", rows=None))
+    reproducing.reproduce(make(tmp_path, "levers", preset="recommended", rows=None))
     found = means(tmp_path, "levers")
     (folder,) = (tmp_path / "models").glob("*_jarn_*")
     with open(folder / "history.csv", newline="") as file:
@@ -417,7 +418,7 @@ def test_the_authors_pipeline_with_every_seed_and_open_choices_with_one(
     setting = make(
         tmp_path, "authors", dataset="mnist", preset="authors", rows=None, seeds=tuple(range(10))
     )
-    text = reproduction.reproduce(setting)
+    text = reproducing.reproduce(setting)
     found = numbers(tmp_path, "authors")
     rows = {row for row, _ in found}
     assert len(rows) == 9
@@ -432,7 +433,7 @@ def test_the_authors_pipeline_with_every_seed_and_open_choices_with_one(
     assert_picture(tmp_path / "authors.png")
 
 
-@pytest.mark.parametrize("scale", reproduction.SCALES)
+@pytest.mark.parametrize("scale", SCALES)
 def test_lengths_are_relative_to_the_scale_s_own(tmp_path, scale):
     setting = make(tmp_path, "authors", preset="authors", dataset="mnist", scale=scale, rows=None)
     runs = {name: setting.config("jarn", 0, **c) for name, c in authors.choices(setting).items()}

@@ -11,9 +11,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import toys
 
-from jarn_tf import JARN, reproduction
+from jarn_tf import JARN
 from jarn_tf.data import prepared
-from jarn_tf.reproduction import dry_run
+from jarn_tf.reproduction import dry_run, reproducing
 from jarn_tf.runs.presets import preset
 
 HOUR = 3600
@@ -21,7 +21,7 @@ HOUR = 3600
 
 def make(output, name="table1", **options):
     defaults = {"dataset": "digits", "scale": "smoke", "rows": ("standard", "jarn")}
-    return reproduction.make_setting(name, output, **{**defaults, **options})
+    return reproducing.make_setting(name, output, **{**defaults, **options})
 
 
 def cells(text):

@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 from reproducing import assert_picture, make, means, numbers
 
-from jarn_tf import arguments, evaluation, reproduction
+from jarn_tf import arguments, evaluation
 from jarn_tf.evaluation import Attack
-from jarn_tf.reproduction import figure3, models
+from jarn_tf.reproduction import figure3, models, reproducing
 from jarn_tf.runs import config, evaluating
-
-EXPERIMENTS = reproduction.EXPERIMENTS
 
 
 def test_figure_2_is_accuracy_over_the_radius(finished, output, digits, no_training):
-    reproduction.reproduce(make(output, "figure2", rows=("standard",)))
+    reproducing.reproduce(make(output, "figure2", rows=("standard",)))
     assert_picture(output / "figure2.png")
     found, table1 = means(output, "figure2"), means(finished)
     assert len(found) == 3 * 5
@@ -35,7 +33,7 @@ def test_figure_2_is_accuracy_over_the_radius(finished, output, digits, no_train
 
 
 def test_figure_3_is_the_loss_around_an_image(finished, output, digits, no_training):
-    reproduction.reproduce(make(output, "figure3", rows=("jarn",)))
+    reproducing.reproduce(make(output, "figure3", rows=("jarn",)))
     assert_picture(output / "figure3.png")
     found = means(output, "figure3")
     test = digits.test.first(32)
@@ -62,7 +60,7 @@ def test_bend_is_the_distance_from_a_straight_line_in_rises(loss, bend):
 
 
 def test_figure_4_is_the_saliency_of_the_models(finished, output, digits, no_training):
-    reproduction.reproduce(make(output, "figure4"))
+    reproducing.reproduce(make(output, "figure4"))
     assert_picture(output / "figure4.png")
     found = means(output, "figure4")
     test = digits.test.first(32)
@@ -88,7 +86,7 @@ def test_figure_4_leaves_out_a_distance_that_is_infinite(finished, output, tmp_p
     wanted = list(models.attacks(make(output)).values())
     evaluating.evaluate(evaluating.finished_run(collapsed), wanted)
     monkeypatch.setattr(models, "trained", lambda *args: collapsed)
-    text = reproduction.reproduce(make(output, "figure4", rows=("standard",)))
+    text = reproducing.reproduce(make(output, "figure4", rows=("standard",)))
     found = means(output, "figure4")
     assert ("standard", "linearised robustness rho") not in found
     assert found["standard", "images without gradient, %"] == 100
@@ -99,7 +97,7 @@ def test_figure_4_leaves_out_a_distance_that_is_infinite(finished, output, tmp_p
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_figure_5_varies_one_setting_at_a_time(played, tmp_path, dataset, preset):
     setting = make(tmp_path, "figure5", dataset=dataset, preset=preset, rows=None)
-    for cell in EXPERIMENTS["figure5"].cells(setting):
+    for cell in reproducing.find("figure5").cells(setting):
         cell.compute()
     base = setting.config("jarn", 0).as_dict()
     varied = {}
@@ -118,7 +116,7 @@ def test_figure_5_varies_one_setting_at_a_time(played, tmp_path, dataset, preset
 
 
 def test_figure_5_is_drawn(played, tmp_path):
-    reproduction.reproduce(make(tmp_path, "figure5", rows=("jarn",), seeds=(0, 1)))
+    reproducing.reproduce(make(tmp_path, "figure5", rows=("jarn",), seeds=(0, 1)))
     assert_picture(tmp_path / "figure5.png")
     found = numbers(tmp_path, "figure5")
     rows = {row for row, _ in found}

@@ -13,8 +13,9 @@ from absl.testing import flagsaver
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jarn_tf import arguments, reproduction
-from jarn_tf.reproduction import dry_run
+from jarn_tf import arguments
+from jarn_tf.reproduction import dry_run, reproducing
+from jarn_tf.reproduction.setting import EXPERIMENTS, ROWS, SCALES
 from jarn_tf.runs import evaluating, training
 from jarn_tf.runs import settings as kinds
 from jarn_tf.runs.config import DEFENSES, Config, declarations
@@ -99,10 +100,10 @@ _FLAGS = {
         "verdict": _TRUTH,
     },
     "reproduce": {name: _SETTINGS[name] for name in ("dataset", "preset", "data_dir")} | {
-        "experiment": _text(st.sampled_from(list(reproduction.EXPERIMENTS))),
+        "experiment": _text(st.sampled_from(list(EXPERIMENTS))),
         "output": _text(_WORDS),
-        "scale": _text(st.sampled_from(reproduction.SCALES)),
-        "rows": _list(*reproduction.ROWS, "all"),
+        "scale": _text(st.sampled_from(SCALES)),
+        "rows": _list(*ROWS, "all"),
         "seeds": _list("0", "1", "-1", str(2**32)),
         "substitute": _text(_WORDS),
         "dry_run": _text(st.integers(-1, 3)),
@@ -179,7 +180,7 @@ def train():
 _STOPPING = {
     "train": [(training, "train")],
     "evaluate": [(evaluating, "evaluate")],
-    "reproduce": [(reproduction, "reproduce"), (dry_run, "estimate")],
+    "reproduce": [(reproducing, "reproduce"), (dry_run, "estimate")],
 }
 
 

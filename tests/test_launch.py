@@ -16,6 +16,7 @@ from events import written
 
 from jarn_tf.files import read_json
 from jarn_tf.runs import config as config_lib
+from jarn_tf.runs import training
 from jarn_tf.runs.settings import Optimizer
 from launch import command, train
 
@@ -181,6 +182,34 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("train --help", 1, "--[no]standardize"),  # absl's status
+        ("evaluate --help", 1, "apgd_ce"),
+        ("reproduce --help", 1, "table1, table2"),
+        ("train --show", 0, "discriminator_filters"),
+        ("train --epsilon=8", 1, "Error: epsilon"),
+        ("evaluate --workdir=none --attacks=cw", 1, "Error: Unknown attack 'cw'"),
+        ("evaluate", 1, "Error: Name --workdir"),
+        ("reproduce --experiment=table6", 1, "Error: The experiment must"),
+        ("reproduce --experiment=table1 --scale=huge", 1, "Error: scale must"),
+    ],
+)
+def test_what_flags_alone_can_tell_needs_no_tensorflow(line, status, said):
+    module, *given = line.split()
+    done = commands.run("-X", "importtime", "-m", f"launch.{module}", *given)
+    notes, rest = [], []
+    for text in done.stderr.splitlines():
+        (notes if text.startswith("import time:") else rest).append(text)
+    imported = {note.rpartition("|")[2].strip() for note in notes}
+    assert "absl.flags" in imported
+    assert not imported & {"tensorflow", "keras", "numpy", "matplotlib", "sklearn"}
+    assert done.returncode == status
+    assert said in (rest[0] if said.startswith("Error") else done.stdout)
+    assert len(rest) == said.startswith("Error")
+
+
 def test_a_closed_pipe_ends_a_command_quietly():
     program = """
 import os, sys
@@ -239,7 +268,7 @@ def test_an_argument_that_is_no_flag():
 
 def test_every_setting_is_a_flag_and_reaches_the_configuration(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(train.training, "train", lambda *args: calls.append(args))
+    monkeypatch.setattr(training, "train", lambda *args: calls.append(args))
     given = {
         "defense": ("jarn_at", "jarn_at"),
         "pixel_scale": ("255", 255.0),
@@ -266,7 +295,7 @@ def test_help_lists_every_setting():
 
 
 def test_show_prints_values_with_sources_and_trains_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(train.training, "train", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(training, "train", lambda *args: pytest.fail("trained"))
     with flagsaver.flagsaver():
         flags.FLAGS(["train", "--dataset=mnist", "--epochs=3", "--penalty_weight=2", "--show"])
         train.main(["train"])
@@ -288,7 +317,7 @@ def test_show_prints_values_with_sources_and_trains_nothing(monkeypatch, capsys)
     [("--dataset=cifar10", True), ("--defense=pgd_at", True), ("--dataset=mnist", False)],
 )
 def test_a_preset_that_was_never_measured_says_so(monkeypatch, capsys, flag, said):
-    monkeypatch.setattr(train.training, "train", lambda *args: None)
+    monkeypatch.setattr(training, "train", lambda *args: None)
     with flagsaver.flagsaver():
         flags.FLAGS(["train", flag])
         train.main(["train"])
@@ -298,7 +327,7 @@ def test_a_preset_that_was_never_measured_says_so(monkeypatch, capsys, flag, sai
 
 def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(train.training, "train", lambda *args: calls.append(args))
+    monkeypatch.setattr(training, "train", lambda *args: calls.append(args))
     with flagsaver.flagsaver():
         given = ["--epsilon=1/4", "--seed=0", "--robust_every=3", "--keep_best_robust"]
         flags.FLAGS(["train", "--dataset=mnist", "--preset=paper", *given])
@@ -312,7 +341,7 @@ def test_train_hands_the_flags_to_the_library(monkeypatch, tmp_path):
 
 def test_each_dataset_has_a_folder_of_its_own(monkeypatch):
     folders = []
-    monkeypatch.setattr(train.training, "train", lambda config, workdir: folders.append(workdir))
+    monkeypatch.setattr(training, "train", lambda config, workdir: folders.append(workdir))
     for dataset in ("npz:my_set.npz", "folder:a_b", "folder:a/b", "folder:/a/b", "folder:a%2Fb"):
         with flagsaver.flagsaver():
             flags.FLAGS(["train", f"--dataset={dataset}"])
@@ -325,7 +354,7 @@ def test_each_dataset_has_a_folder_of_its_own(monkeypatch):
 def test_train_imports_modules_first(monkeypatch, tmp_path):
     (tmp_path / "my_classes.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(train.training, "train", lambda *args: sys.modules["my_classes"])
+    monkeypatch.setattr(training, "train", lambda *args: sys.modules["my_classes"])
     with flagsaver.flagsaver():
         flags.FLAGS(["train", "--import=my_classes"])
         train.main(["train"])

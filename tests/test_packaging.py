@@ -14,12 +14,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_every_package_is_in_the_wheel_and_launch_is_none_of_its_own():
+def test_every_package_is_in_the_wheel_and_launch_under_a_name_of_ours():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = {path.parent for path in (ROOT / "jarn_tf").rglob("*.py")}
     names = {".".join(folder.relative_to(ROOT).parts) for folder in found}
-    assert set(listed["packages"]) == names | {"jarn_tf.launch"}
-    assert listed["package-dir"] == {"jarn_tf.launch": "launch"}
+    assert set(listed["packages"]) == names | {"jarn_tf_launch"}
+    assert listed["package-dir"] == {"jarn_tf_launch": "launch"}
 
 
 def test_the_citation_has_the_version_of_the_package():

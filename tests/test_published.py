@@ -3,9 +3,7 @@
 import pytest
 from reproducing import make, numbers
 
-from jarn_tf import reproduction
-
-EXPERIMENTS = reproduction.EXPERIMENTS
+from jarn_tf.reproduction import reproducing
 
 
 @pytest.mark.parametrize(
@@ -46,21 +44,21 @@ EXPERIMENTS = reproduction.EXPERIMENTS
 )
 def test_published_numbers(tmp_path, name, row, column, value):
     setting = make(tmp_path, name, dataset=None, scale="full", rows=None)
-    assert EXPERIMENTS[name].published(setting, row, column) == value
+    assert reproducing.find(name).published(setting, row, column) == value
 
 
 def test_published_ratio_of_seconds(tmp_path):
     """Less than half the time of PGD-AT7, as Section 4.3.4 says."""
     setting = make(tmp_path, "table4", dataset=None, scale="full", rows=None)
-    ratio = EXPERIMENTS["table4"].published(setting, "jarn_at, wide_resnet", "epoch / PGD-AT7")
+    ratio = reproducing.find("table4").published(setting, "jarn_at, wide_resnet", "epoch / PGD-AT7")
     assert ratio == pytest.approx(294 / 704, abs=5e-4)
 
 
 def test_tables_of_another_dataset_have_no_published_numbers(tmp_path):
     setting = make(tmp_path, "table5", dataset="mnist")
-    assert EXPERIMENTS["table5"].published(setting, "jarn", "same model, PGD-20") is None
+    assert reproducing.find("table5").published(setting, "jarn", "same model, PGD-20") is None
     setting = make(tmp_path, "table3", dataset="digits")
-    assert EXPERIMENTS["table3"].published(setting, "jarn", "clean") is None
+    assert reproducing.find("table3").published(setting, "jarn", "clean") is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,7 @@ def test_tables_of_another_dataset_have_no_published_numbers(tmp_path):
 def test_every_number_of_the_papers_tables_stands_beside_a_measured_one(
     played, tmp_path, name, rows, columns
 ):
-    text = reproduction.reproduce(make(tmp_path, name, dataset=None, rows=None))
+    text = reproducing.reproduce(make(tmp_path, name, dataset=None, rows=None))
     found = [line for line in numbers(tmp_path, name).values() if line["published"]]
     assert len(found) == rows * columns
     assert text.count("(paper ") == rows * columns
@@ -77,7 +75,7 @@ def test_every_number_of_the_papers_tables_stands_beside_a_measured_one(
 
 
 def test_markdown_shows_the_measured_beside_the_published(played, tmp_path):
-    text = reproduction.reproduce(make(tmp_path, dataset="mnist"))
+    text = reproducing.reproduce(make(tmp_path, dataset="mnist"))
     (run,) = [run for run in played if run.defense == "jarn"]
     (line,) = [line for line in text.splitlines() if line.startswith("| JARN |")]
     (title,) = [line for line in text.splitlines() if line.startswith("| model |")]

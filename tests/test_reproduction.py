@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from reproducing import files, make, means, numbers
 
-from jarn_tf import arguments, attacks, callbacks, reproduction
+from jarn_tf import arguments, attacks, callbacks
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import read_json
+from jarn_tf.reproduction import reproducing
+from jarn_tf.reproduction.setting import EXPERIMENTS, ROWS, SCALES
 from jarn_tf.runs import config, evaluating, presets, training
 from jarn_tf.runs.workdir import locked
-
-EXPERIMENTS = reproduction.EXPERIMENTS
-
 
 # Settings
 
@@ -23,28 +22,28 @@ EXPERIMENTS = reproduction.EXPERIMENTS
 @pytest.mark.parametrize("dataset", arguments.DATASETS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_has_its_cells_on_every_dataset(tmp_path, name, dataset):
-    for scale in reproduction.SCALES:
+    for scale in SCALES:
         for preset in config.PRESETS:
             setting = make(
                 tmp_path, name, dataset=dataset, scale=scale, preset=preset, rows=None, seeds=(0, 3)
             )
-            cells = EXPERIMENTS[name].cells(setting)
+            cells = reproducing.find(name).cells(setting)
             assert len({cell.name for cell in cells}) == len(cells)
             if name in ("table4", "overfitting", "levers", "tradeoff", "authors"):
                 continue  # one process measures all rows; rows have variants or strengths
             lowest = setting.config("jarn", 0).discriminator_interval == 1  # none is below
             per_model = 9 - lowest if name == "figure5" else 1
-            assert len(cells) == 2 * len(EXPERIMENTS[name].rows) * per_model
+            assert len(cells) == 2 * len(reproducing.find(name).rows) * per_model
             assert {cell.seed for cell in cells} == {0, 3}
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dataset", arguments.DATASETS)
-@pytest.mark.parametrize("scale", reproduction.SCALES)
+@pytest.mark.parametrize("scale", SCALES)
 def test_every_row_is_its_defense_at_the_papers_radius(tmp_path, dataset, scale):
     radius = 0.3 if dataset in ("digits", "mnist") else 8 / 255
     setting = make(tmp_path, dataset=dataset, scale=scale)
-    for row in reproduction.ROWS:
+    for row in ROWS:
         run = setting.config(row, 4)
         defense = "pgd_at" if row == "pgd_at_wide" else row
         assert (run.defense, run.seed) == (defense, 4)
@@ -57,11 +56,11 @@ def test_every_row_is_its_defense_at_the_papers_radius(tmp_path, dataset, scale)
 
 
 def test_the_papers_dataset_and_rows_where_none_are_given(tmp_path):
-    setting = reproduction.make_setting("table2", tmp_path)
+    setting = reproducing.make_setting("table2", tmp_path)
     assert (setting.dataset, setting.scale, setting.preset) == ("svhn", "small", "paper")
     assert setting.rows == ("standard", "uniform_noise", "jarn")
-    assert make(tmp_path, rows=("all",)).rows == tuple(reproduction.ROWS)
-    seeds = {scale: make(tmp_path, scale=scale).seeds for scale in reproduction.SCALES}
+    assert make(tmp_path, rows=("all",)).rows == tuple(ROWS)
+    seeds = {scale: make(tmp_path, scale=scale).seeds for scale in SCALES}
     assert seeds == {"smoke": (0,), "small": (0,), "full": (0, 1, 2)}
 
 
@@ -121,14 +120,14 @@ def test_a_table_is_of_the_saved_classifiers(finished, digits):
 
 def test_a_second_call_trains_nothing_and_writes_the_same(finished, no_training, capsys):
     before = files(finished)
-    text = reproduction.reproduce(make(finished))
+    text = reproducing.reproduce(make(finished))
     assert files(finished) == before
     assert text == before["table1.md"].decode()
     assert "2 of 2" in capsys.readouterr().out
 
 
 def test_another_experiment_takes_the_models_that_are_there(finished, output, no_training):
-    reproduction.reproduce(make(output, "table3"))
+    reproducing.reproduce(make(output, "table3"))
     assert means(output, "table3") == means(finished)
 
 
@@ -140,7 +139,7 @@ class Stop(KeyboardInterrupt):
 def test_an_interrupted_table_goes_on_and_ends_as_the_unbroken_one(
     played, tmp_path, monkeypatch, cell
 ):
-    reproduction.reproduce(make(tmp_path / "unbroken", seeds=(0, 1)))
+    reproducing.reproduce(make(tmp_path / "unbroken", seeds=(0, 1)))
     played.clear()
     train = training.train
 
@@ -151,12 +150,12 @@ def test_an_interrupted_table_goes_on_and_ends_as_the_unbroken_one(
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(training, "train", stop)
-        reproduction.reproduce(make(tmp_path, seeds=(0, 1)))
+        reproducing.reproduce(make(tmp_path, seeds=(0, 1)))
     path = tmp_path / "table1.json"
     kept = read_json(path)["cells"] if path.exists() else {}
     assert len(kept) == cell
     assert not (tmp_path / "table1.csv").exists()
-    reproduction.reproduce(make(tmp_path, seeds=(0, 1)))
+    reproducing.reproduce(make(tmp_path, seeds=(0, 1)))
     assert len(played) == 4  # each once
     for name in ("table1.csv", "table1.md"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
@@ -176,16 +175,16 @@ def test_a_table_interrupted_in_training_ends_as_the_unbroken_one(finished, tmp_
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         patch.setattr(callbacks.Backup, "on_epoch_end", on_epoch_end)
-        reproduction.reproduce(make(tmp_path))
+        reproducing.reproduce(make(tmp_path))
     content = read_json(tmp_path / "table1.json")
     assert list(content["cells"]) == ["Standard, seed 0"]
-    reproduction.reproduce(make(tmp_path))
+    reproducing.reproduce(make(tmp_path))
     assert (tmp_path / "table1.csv").read_bytes() == (finished / "table1.csv").read_bytes()
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), (0, 1, 2), (5, 3, 8, 4)])
 def test_mean_and_standard_deviation_over_seeds(played, tmp_path, seeds):
-    reproduction.reproduce(make(tmp_path, seeds=seeds))
+    reproducing.reproduce(make(tmp_path, seeds=seeds))
     found = numbers(tmp_path)
     for row in ("standard", "jarn"):
         values = [100 * a["pgd40"] for run, a in played.items() if run.defense == row]
@@ -200,16 +199,16 @@ def test_mean_and_standard_deviation_over_seeds(played, tmp_path, seeds):
 
 
 def test_one_seed_has_no_spread(played, tmp_path):
-    text = reproduction.reproduce(make(tmp_path, seeds=(4,)))
+    text = reproducing.reproduce(make(tmp_path, seeds=(4,)))
     assert all(line["spread"] == "" for line in numbers(tmp_path).values())
     assert "seed 4" in text and "±" not in text
 
 
 def test_other_seeds_and_rows_are_added_to_the_file(played, tmp_path):
-    reproduction.reproduce(make(tmp_path, rows=("standard",)))
+    reproducing.reproduce(make(tmp_path, rows=("standard",)))
     before = read_json(tmp_path / "table1.json")["cells"]
-    reproduction.reproduce(make(tmp_path, rows=("standard",), seeds=(3,)))
-    reproduction.reproduce(make(tmp_path, rows=("jarn",)))
+    reproducing.reproduce(make(tmp_path, rows=("standard",), seeds=(3,)))
+    reproducing.reproduce(make(tmp_path, rows=("jarn",)))
     assert [(run.defense, run.seed) for run in played] == [
         ("standard", 0),
         ("standard", 3),
@@ -220,19 +219,19 @@ def test_other_seeds_and_rows_are_added_to_the_file(played, tmp_path):
     found = numbers(tmp_path)
     assert found["standard", "FGSM"]["seeds"] == "2"
     assert found["jarn", "FGSM"]["seeds"] == "1"
-    reproduction.reproduce(make(tmp_path / "at_once", seeds=(0, 3)))
+    reproducing.reproduce(make(tmp_path / "at_once", seeds=(0, 3)))
     at_once = numbers(tmp_path / "at_once")
     assert found["standard", "FGSM"] == at_once["standard", "FGSM"]
 
 
 def test_a_collapsed_model_is_named_below_the_table(played, tmp_path):
-    reproduction.reproduce(make(tmp_path))
+    reproducing.reproduce(make(tmp_path))
     (folder,) = (tmp_path / "models").glob("*_jarn_seed0")
     path = folder / "evaluation.json"
     content = read_json(path)
     path.write_text(json.dumps(content | {"collapsed_to_class": 7}))
     (tmp_path / "table1.json").unlink()
-    lines = reproduction.reproduce(make(tmp_path)).splitlines()
+    lines = reproducing.reproduce(make(tmp_path)).splitlines()
     (note,) = [line for line in lines if "collapsed" in line]
     assert "JARN, seed 0" in note and "7" in note
 
@@ -252,7 +251,7 @@ def test_results_of_another_configuration_are_left_alone(
         (tmp_path / name).write_bytes(content)
     before = files(tmp_path)
     with pytest.raises(ValueError, match="another configuration") as error:
-        reproduction.reproduce(make(tmp_path, **change))
+        reproducing.reproduce(make(tmp_path, **change))
     for part in (*parts, str(tmp_path), "--output"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
@@ -261,23 +260,23 @@ def test_results_of_another_configuration_are_left_alone(
 
 def test_results_of_other_presets_are_left_alone(played, tmp_path, monkeypatch):
     """As after an update of this package that trains the models in another way."""
-    reproduction.reproduce(make(tmp_path))
+    reproducing.reproduce(make(tmp_path))
     before = files(tmp_path)
     played.clear()
     monkeypatch.setitem(presets.digits.PAPER.base, "activation", ("gelu", "this test"))
     with pytest.raises(ValueError, match="another configuration: settings of standard"):
-        reproduction.reproduce(make(tmp_path, seeds=(1,)))
+        reproducing.reproduce(make(tmp_path, seeds=(1,)))
     assert not played
     assert files(tmp_path) == before
 
 
 def test_results_made_before_a_row_existed_go_on(played, tmp_path):
-    reproduction.reproduce(make(tmp_path))
+    reproducing.reproduce(make(tmp_path))
     path = tmp_path / "table1.json"
     content = read_json(path)
     del content["setting"]["settings of trades"]
     path.write_text(json.dumps(content))
-    reproduction.reproduce(make(tmp_path, rows=("standard", "trades")))
+    reproducing.reproduce(make(tmp_path, rows=("standard", "trades")))
     assert len(played) == 3
     assert "settings of trades" in read_json(path)["setting"]
 
@@ -291,7 +290,7 @@ def test_results_outlive_a_new_option_that_is_off(played, tmp_path, monkeypatch)
         "as_dict",
         lambda run: {name: value for name, value in whole(run).items() if name not in off},
     )
-    reproduction.reproduce(make(tmp_path, rows=("standard", "jarn")))
+    reproducing.reproduce(make(tmp_path, rows=("standard", "jarn")))
     before = files(tmp_path)
     monkeypatch.undo()
     setting = make(tmp_path, rows=("standard", "jarn"))
@@ -306,7 +305,7 @@ def test_a_damaged_result_file_is_left_alone(finished, tmp_path, no_training, da
     content = content[: len(content) // 2] if damage is None else damage
     (tmp_path / "table1.json").write_text(content)
     with pytest.raises(ValueError, match="table1.json") as error:
-        reproduction.reproduce(make(tmp_path))
+        reproducing.reproduce(make(tmp_path))
     assert "\n" not in str(error.value)
     assert files(tmp_path) == {"table1.json": content.encode()}
 
@@ -318,12 +317,12 @@ def test_a_result_file_that_lacks_a_part_is_left_alone(finished, tmp_path, no_tr
     del (first if missing == "values" else content)[missing]
     (tmp_path / "table1.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="table1.json.*" + missing):
-        reproduction.reproduce(make(tmp_path))
+        reproducing.reproduce(make(tmp_path))
 
 
 def test_a_folder_that_another_process_works_in_is_left_alone(tmp_path, no_training):
     with locked(tmp_path), pytest.raises(ValueError, match="Another process") as error:
-        reproduction.reproduce(make(tmp_path))
+        reproducing.reproduce(make(tmp_path))
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
     assert set(files(tmp_path)) == {".lock"}
 
@@ -335,7 +334,7 @@ def test_a_damaged_evaluation_is_made_again(finished, output):
     copy = output / "models" / folder.name
     shutil.copytree(folder, copy)
     (copy / "evaluation.json").write_text('{"attacks": [{')
-    reproduction.reproduce(make(output, rows=("standard",)))
+    reproducing.reproduce(make(output, rows=("standard",)))
     expected = {place: mean for place, mean in means(finished).items() if "jarn" not in place}
     assert means(output) == expected
 
@@ -343,7 +342,7 @@ def test_a_damaged_evaluation_is_made_again(finished, output):
 def test_a_folder_that_cannot_be_written_is_found_out_before_training(tmp_path, no_training):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        reproduction.reproduce(make(tmp_path / "file" / "out"))
+        reproducing.reproduce(make(tmp_path / "file" / "out"))
 
 
 def test_a_model_whose_evaluation_was_replaced_is_evaluated_again(finished, tmp_path):
@@ -352,6 +351,6 @@ def test_a_model_whose_evaluation_was_replaced_is_evaluated_again(finished, tmp_
     copy = tmp_path / "models" / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("evaluation.json"))
     evaluating.evaluate(evaluating.finished_run(copy), [Attack("fgsm", 0.1)])
-    reproduction.reproduce(make(tmp_path, rows=("standard",)))
+    reproducing.reproduce(make(tmp_path, rows=("standard",)))
     expected = {place: mean for place, mean in means(finished).items() if "jarn" not in place}
     assert means(tmp_path) == expected

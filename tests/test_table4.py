@@ -4,8 +4,8 @@ import pytest
 import toys
 from reproducing import make, means, numbers
 
-from jarn_tf import JARN, InputGradientPenalty, data, reproduction
-from jarn_tf.reproduction import table4
+from jarn_tf import JARN, InputGradientPenalty, data
+from jarn_tf.reproduction import reproducing, table4
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def no_dataset(monkeypatch):
 
 @pytest.mark.slow
 def test_table_4_is_seconds_and_their_ratios(no_dataset, tmp_path):
-    reproduction.reproduce(make(tmp_path, "table4", rows=("pgd_at", "jarn")))
+    reproducing.reproduce(make(tmp_path, "table4", rows=("pgd_at", "jarn")))
     found = means(tmp_path, "table4")
     pgd = "pgd_at, mnist_cnn"
     for row in ("jarn, mnist_cnn", pgd):
@@ -43,7 +43,7 @@ def test_an_epoch_costs_what_its_kinds_of_steps_add_up_to(seconds_of_steps, no_d
     kinds = {JARN.CLASSIFIER: 1.0, JARN.ADVERSARIAL: 3.0, JARN.ADVERSARIAL_AND_DISCRIMINATOR: 7.0}
     seconds_of_steps(**kinds)
     setting = make(tmp_path, "table4", rows=("pgd_at", "jarn"))
-    reproduction.reproduce(setting)
+    reproducing.reproduce(setting)
     run = setting.config("jarn", 0)
     steps_per_epoch, epochs = 1_294 // run.batch_size, 400
     model = JARN(
@@ -67,7 +67,7 @@ def test_table_4_of_a_term_that_rests(seconds_of_steps, no_dataset, tmp_path, pr
     seconds_of_steps(**kinds, **{InputGradientPenalty.RESTING: 0.5})
     options = {"dataset": "cifar10", "scale": "small", "preset": preset}
     setting = make(tmp_path, "table4", rows=("jarn", "double_backprop"), **options)
-    reproduction.reproduce(setting)
+    reproducing.reproduce(setting)
     found = means(tmp_path, "table4")
     lazy = preset == "recommended"  # the discriminator learns on every second of those steps
     expected = (3 * 1 + 3 + 3 * 1 + 7) / 8 if lazy else (19 * 3 + 7) / 20
@@ -80,7 +80,7 @@ def test_table_4_of_a_term_that_rests(seconds_of_steps, no_dataset, tmp_path, pr
 def test_table_4_measures_pgd_at_too_which_its_ratios_are_to(seconds_of_steps, tmp_path, rows):
     kinds = (JARN.CLASSIFIER, JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR)
     seconds_of_steps(**dict.fromkeys(kinds, 2.0))
-    reproduction.reproduce(make(tmp_path, "table4", rows=rows))
+    reproducing.reproduce(make(tmp_path, "table4", rows=rows))
     found = means(tmp_path, "table4")
     assert {row for row, _ in found} == {f"{row}, mnist_cnn" for row in (*rows, "pgd_at")}
     for row in rows:
@@ -89,6 +89,6 @@ def test_table_4_measures_pgd_at_too_which_its_ratios_are_to(seconds_of_steps, t
 
 def test_table_4_measures_rows_that_its_file_lacks(seconds_of_steps, tmp_path):
     seconds_of_steps(**{JARN.CLASSIFIER: 1.0})
-    reproduction.reproduce(make(tmp_path, "table4", rows=("pgd_at", "standard")))
-    reproduction.reproduce(make(tmp_path, "table4", rows=("pgd_at", "fgsm_at")))
+    reproducing.reproduce(make(tmp_path, "table4", rows=("pgd_at", "standard")))
+    reproducing.reproduce(make(tmp_path, "table4", rows=("pgd_at", "fgsm_at")))
     assert ("fgsm_at, mnist_cnn", "epoch, s") in numbers(tmp_path, "table4")

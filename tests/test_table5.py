@@ -5,8 +5,8 @@ import pytest
 import toys
 from reproducing import make, means
 
-from jarn_tf import attacks, reproduction
-from jarn_tf.reproduction import models
+from jarn_tf import attacks
+from jarn_tf.reproduction import models, reproducing
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def three_models(finished, run_dir, monkeypatch):
 def test_table_5_attacks_the_sources_and_judges_the_model(
     three_models, finished, output, digits, no_training
 ):
-    reproduction.reproduce(make(output, "table5", rows=("standard",)))
+    reproducing.reproduce(make(output, "table5", rows=("standard",)))
     found = means(output, "table5")
     test, target = digits.test.first(32), three_models["standard", 0]
     sources = {
@@ -51,7 +51,7 @@ def test_table_5_with_a_substitute_of_one_s_own(three_models, output, tmp_path, 
     """The model itself, so that what is transferred is the white-box attack."""
     path = tmp_path / "own.keras"
     three_models["standard", 0].save(path)
-    reproduction.reproduce(make(output, "table5", rows=("standard",), substitute=str(path)))
+    reproducing.reproduce(make(output, "table5", rows=("standard",), substitute=str(path)))
     found = means(output, "table5")
     for column in ("FGSM", "PGD-20"):
         assert (
@@ -73,7 +73,7 @@ def test_a_substitute_of_other_images_is_refused_before_training(
     path = tmp_path / "other.keras"
     substitute().save(path)
     with pytest.raises(ValueError, match="does not fit") as error:
-        reproduction.reproduce(make(tmp_path / "out", "table5", substitute=str(path)))
+        reproducing.reproduce(make(tmp_path / "out", "table5", substitute=str(path)))
     for part in parts:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
@@ -83,7 +83,7 @@ def test_a_substitute_of_other_images_is_refused_before_training(
 def test_a_substitute_that_is_no_model_is_refused_before_training(tmp_path, no_training):
     (tmp_path / "no.keras").write_text("no model")
     with pytest.raises(ValueError, match="no.keras"):
-        reproduction.reproduce(
+        reproducing.reproduce(
             make(tmp_path / "out", "table5", substitute=str(tmp_path / "no.keras"))
         )
     assert not (tmp_path / "out").exists()

@@ -310,6 +310,18 @@ def test_model_keras_loads_with_its_optimizers(run_dir):
     assert [int(np.array(getattr(model, o).iterations)) for o in model.OPTIMIZERS] == [16, 12, 6]
 
 
+def test_import_jarn_tf_is_what_model_keras_needs(run_dir):
+    program = """
+import sys, jarn_tf
+longest = {"tensorflow_datasets", "sklearn.datasets", "sklearn.model_selection", "tensorboard"}
+assert not longest & set(sys.modules)
+import keras
+keras.models.load_model(sys.argv[1])
+"""
+    done = commands.run("-c", program, run_dir / "model.keras")
+    assert done.returncode == 0, done.stderr
+
+
 def test_classifier_keras_needs_no_jarn(run_dir, tmp_path, digits):
     images = digits.test.floats[:8]
     np.save(tmp_path / "images.npy", images)

@@ -20,7 +20,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from jarn_tf import Defense, callbacks, data, files, resume
-from jarn_tf.reproduction import make_setting, results
+from jarn_tf.reproduction import reproducing, results
 from jarn_tf.runs import evaluating, evaluations
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import load_classifier
@@ -163,7 +163,7 @@ def test_json(tmp_path, content):
     with pytest.raises(ValueError, match="something else"):
         resume.Parts(tmp_path, {"model": "a"})
     with pytest.raises(ValueError, match="no readable result file"):
-        results.read(make_setting("table1", tmp_path, "digits", "smoke"))
+        results.read(reproducing.make_setting("table1", tmp_path, "digits", "smoke"))
 
 
 @pytest.mark.parametrize("path", ["../elsewhere/ckpt-1", "/elsewhere/ckpt-1", "model", "a/ckpt-1"])

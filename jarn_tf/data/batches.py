@@ -8,6 +8,9 @@ import tensorflow as tf
 
 from jarn_tf.data.split import Split
 
+#: AutoGraph would take most of a second to see that it has nothing to convert.
+_AS_IT_IS = tf.autograph.experimental.do_not_convert
+
 
 def batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Every example once, in order, in batches of nearly equal size, at most `batch_size`."""
@@ -15,7 +18,7 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
     # with none, which TensorFlow's convolutions on CPU refuse.
     batch_size = math.ceil(len(split) / math.ceil(len(split) / batch_size))
     places = tf.data.Dataset.range(len(split)).batch(batch_size)
-    return places.map(lambda chosen: _taken(split, chosen)).prefetch(tf.data.AUTOTUNE)
+    return places.map(_AS_IT_IS(lambda chosen: _taken(split, chosen))).prefetch(tf.data.AUTOTUNE)
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -61,6 +64,7 @@ def training_batches(
     first, pieces = _pieces(batch_size, worker or tf.distribute.InputContext())
     rows = slice(first, first + sum(pieces))
 
+    @_AS_IT_IS
     def batch(step):
         epoch, position = step // per_epoch, step % per_epoch
         key = tf.random.experimental.stateless_fold_in([seed, 1], epoch)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import sklearn.datasets
-import sklearn.model_selection
 import tensorflow as tf
 
 from jarn_tf.data.split import Split
@@ -12,6 +10,10 @@ from jarn_tf.data.split import Split
 
 def load() -> tuple[Split, Split, int]:
     """Training split, test split and number of classes: 80 % and 20 %, always the same."""
+    # Imported here: it takes longer than the rest of the library.
+    import sklearn.datasets
+    import sklearn.model_selection
+
     images, labels = sklearn.datasets.load_digits(return_X_y=True)
     images = tf.image.resize(images.reshape(-1, 8, 8, 1) / 16, (28, 28)).numpy()
     images = np.round(images * 255).astype(np.uint8)

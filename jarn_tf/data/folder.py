@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 import PIL.Image
-import sklearn.model_selection
 
 from jarn_tf.data import store
 from jarn_tf.data.split import Split
@@ -84,6 +83,8 @@ def _listed(folder: pathlib.Path) -> tuple[list[File], list[File], int]:
             )
         splits = [_files(part, classes) for part in (train, test)]
     else:
+        import sklearn.model_selection  # takes longer than the rest of the library
+
         classes = _classes(folder)
         files = _files(folder, classes)
         try:

@@ -1,6 +1,6 @@
 """How robust a classifier is, and what its Jacobians look like."""
 
-from jarn_tf.evaluation.attack import ATTACK_NAMES, Attack
+from jarn_tf.evaluation.attack import Attack
 from jarn_tf.evaluation.figures import (
     jacobian_board,
     jacobian_figure,
@@ -29,7 +29,6 @@ from jarn_tf.evaluation.surface import loss_surface
 from jarn_tf.evaluation.transfer import transfer
 
 __all__ = [
-    "ATTACK_NAMES",
     "Attack",
     "Evidence",
     "PixelScaleWarning",

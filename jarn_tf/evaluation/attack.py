@@ -19,10 +19,6 @@ _PARAMETER_FREE = VERSIONS["standard"] | {
     "apgd_dlr": (attacks.apgd, {"loss": "dlr"}),
     "apgd_margin": (attacks.apgd, {"loss": "margin"}),
 }
-ATTACK_NAMES = (
-    "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
-    f"{', '.join(_PARAMETER_FREE)}, autoattack"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +44,12 @@ class Attack:
     seed: int = 0
 
     def __post_init__(self):
+        arguments.attack(self.name)
         arguments.radius(self.epsilon)
         arguments.whole("restarts", self.restarts)
         arguments.seed(self.seed)
         if self.step_size is not None:
             arguments.positive("step_size", self.step_size)
-        known = ("clean", "fgsm", "autoattack", *_PARAMETER_FREE)
-        if self.name not in known and not re.fullmatch(r"pgd[1-9]\d*(_margin)?", self.name):
-            raise ValueError(f"Unknown attack {self.name!r}. Known: {ATTACK_NAMES}.")
 
     @property
     def is_pgd(self) -> bool:

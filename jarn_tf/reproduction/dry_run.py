@@ -23,7 +23,7 @@ import tensorflow as tf
 from jarn_tf import arguments, data
 from jarn_tf.defense import Defense
 from jarn_tf.jarn import JARN
-from jarn_tf.reproduction import EXPERIMENTS
+from jarn_tf.reproduction.reproducing import find
 from jarn_tf.reproduction.setting import CLASSES, IMAGES, ROWS, Setting
 from jarn_tf.runs.builders import build_model, make_strategy
 from jarn_tf.runs.config import Config
@@ -78,7 +78,7 @@ def estimate(setting: Setting, steps: int = 20, batch_size: int | None = None) -
     arguments.whole("dry_run", steps)
     if setting.experiment == "table4":
         raise ValueError("table4 trains nothing and times steps itself: run it without a dry run.")
-    if EXPERIMENTS[setting.experiment].variants:
+    if find(setting.experiment).variants:
         raise ValueError(
             f"{setting.experiment} trains several runs of each row, of other lengths than the "
             "preset's. Take a dry run of a table, such as table1 or table3."

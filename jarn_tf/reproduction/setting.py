@@ -1,4 +1,4 @@
-"""What is reproduced, and at what size: datasets, scales, the models of the paper's rows."""
+"""What is reproduced, and at what size: experiments, scales, the models of the rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,23 @@ from jarn_tf.runs.config import NO_EFFECT, PRESETS, WATCHING, Config, defaults
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.presets.cifar10 import COMPACT
 
+#: Experiment to the module that has it, as a constant of its name.
+EXPERIMENTS = {
+    "table1": "tables",
+    "table2": "tables",
+    "table3": "tables",
+    "table4": "table4",
+    "table5": "table5",
+    "figure2": "figure2",
+    "figure3": "figure3",
+    "figure4": "figure4",
+    "figure5": "figure5",
+    "autoattack": "autoattack",
+    "authors": "authors",
+    "levers": "levers",
+    "tradeoff": "tradeoff",
+    "overfitting": "overfitting",
+}
 SCALES = ("smoke", "small", "full")
 #: What the keys of `Setting.identity` begin with that are digests of a row's settings.
 SETTINGS_OF = "settings of "
