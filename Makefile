@@ -5,7 +5,7 @@ BIN = .venv/bin
 FAST = $(addprefix tests/test_,$(addsuffix .py,checks config evaluations files imports \
 	jacobian losses presets private_parts randomness settings))
 
-.PHONY: train test test-fast test-slow fuzz lint docs clean
+.PHONY: train test test-fast test-slow fuzz guard lint docs clean
 
 train: .venv/installed
 	$(BIN)/python -m launch.train
@@ -21,6 +21,9 @@ test-slow: .venv/installed-dev
 
 fuzz: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n auto -m "slow or not slow" tests/test_fuzz_*.py --hypothesis-profile=fuzz
+
+guard: .venv/installed
+	$(BIN)/python -m benchmarks.guard
 
 docs: .venv/installed
 	$(BIN)/python -m jarn_tf.runs.tables docs

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -50,46 +50,64 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--network", choices=NETWORKS, default="mnist_cnn")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--jit_compile", action="store_true", help="steps by XLA, passes without")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(SEED)
     timing.print_circumstances(SEED)
-    compare(arguments.network, arguments.rounds)
+    compare(arguments.network, arguments.rounds, arguments.jit_compile)
 
 
-def compare(network: str, rounds: int) -> None:
-    """Prints the passes in plain training steps, and the steps in their floors."""
+def compare(network: str, rounds: int, jit_compile: bool) -> None:
+    """Prints the passes and floors in plain training steps, and the steps in their floors."""
+    steps = [(row, kind) for row in ROWS_MEASURED for kind in kinds(row)]
+    taken, floors = measured(network, steps, rounds, jit_compile)
+    plain = taken[TRAINING] + taken[UPDATE]
+    of = f"{network}, batch {NETWORKS[network][2]}"
+    timing.print_head(f"{of}: pass / plain training step", plain)
+    for name in (name for name in taken if name not in steps):
+        timing.print_row(name, taken[name], plain)
+    timing.print_head(f"{of}: floor / plain training step")
+    for step in steps:
+        timing.print_row(", ".join(step), floors[step], plain)
+    timing.print_head(f"{of}: step / floor")
+    for step in steps:
+        timing.print_row(", ".join(step), taken[step], floors[step], "<= 1.15")
+
+
+def measured(
+    network: str, steps: Iterable[tuple[str, str]], rounds: int, jit_compile: bool = False
+) -> tuple[dict[str | tuple[str, str], np.ndarray], dict[tuple[str, str], np.ndarray]]:
+    """Wall and CPU seconds [2, rounds] of the passes and of steps, and of the steps' floors.
+
+    Args:
+        network: One of `NETWORKS`.
+        steps: Rows of `ROWS` with a kind of step of each.
+        rounds: Rounds.
+        jit_compile: Whether XLA compiles the steps.
+    """
     dataset, changes, batch_size = NETWORKS[network]
     batch = random_batch(dataset, batch_size)
-    models = {
-        row: resting(preset(dataset, row, "paper", **changes, classifier_decay=()), dataset)
-        for row in ROWS_MEASURED
+    configs = {
+        row: preset(dataset, row, "paper", **changes, classifier_decay=())
+        for row in ("jarn", *(row for row, _ in steps))
     }
-    bare = passes(models["jarn"][1], *batch)
-    steps = {
-        (row, kind): functools.partial(model.train_step, batch, kind)
-        for row, (_, model) in models.items()
-        for kind in kinds(model)
+    models = {row: resting(config, dataset) for row, config in configs.items()}
+    functions = {
+        name: tf.function(work, autograph=False)
+        for name, work in passes(models["jarn"], *batch).items()
     }
-    compiled = {name: tf.function(work, autograph=False) for name, work in (bare | steps).items()}
+    for row, kind in steps:
+        models[row].jit_compile = jit_compile
+        work = functools.partial(models[row].train_step, batch, kind)
+        functions[row, kind] = tf.function(work, autograph=False, jit_compile=jit_compile)
     repeats = REPEATS[network]
-    sides = {name: timing.repeated(work, repeats) for name, work in compiled.items()}
-    taken = timing.seconds(sides, rounds)
-    plain = taken[TRAINING] + taken[UPDATE]
-    timing.print_head(f"{network}, batch {batch_size}: pass / plain training step", plain / repeats)
-    for name in bare:
-        timing.print_row(name, taken[name], plain)
+    sides = {name: timing.repeated(function, repeats) for name, function in functions.items()}
+    taken = {name: each / repeats for name, each in timing.seconds(sides, rounds).items()}
     floors = {
-        (row, kind): sum(n * taken[p] for p, n in floor(models[row][0], kind).items())
+        (row, kind): sum(count * taken[of] for of, count in floor(configs[row], kind).items())
         for row, kind in steps
     }
-    for title, over in ("floor / plain training step", None), ("step / floor", floors):
-        timing.print_head(f"{network}, batch {batch_size}: {title}")
-        for step in steps:
-            name = f"{ROWS[step[0]]}, {step[1]}"
-            if over is None:
-                timing.print_row(name, floors[step], plain)
-            else:
-                timing.print_row(name, taken[step], floors[step], "<= 1.15")
+    return taken, floors
 
 
 def random_batch(dataset: str, batch_size: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -99,19 +117,19 @@ def random_batch(dataset: str, batch_size: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(images), tf.constant(generator.integers(0, CLASSES, batch_size, np.int32))
 
 
-def resting(config: Config, dataset: str) -> tuple[Config, Defense]:
-    """A run's settings and model, of rates 0: the same work, whatever the steps before taught."""
+def resting(config: Config, dataset: str) -> Defense:
+    """A run's model, of rates 0: the same work, whatever the steps before have taught."""
     model = build_model(config, IMAGES[dataset][0], CLASSES, _PHASE)
     for name in model.OPTIMIZERS:
         getattr(model, name).learning_rate = 0.0
-    return config, model
+    return model
 
 
-def kinds(model: Defense) -> list[str]:
+def kinds(row: str) -> tuple[str, ...]:
     """The kinds of step that a row is judged by: those of JARN's phase."""
-    if isinstance(model, JARN):
-        return [JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR]
-    return [Defense.CLASSIFIER]
+    if row.startswith("jarn"):
+        return JARN.ADVERSARIAL, JARN.ADVERSARIAL_AND_DISCRIMINATOR
+    return (Defense.CLASSIFIER,)
 
 
 def floor(config: Config, kind: str) -> collections.Counter[str]:

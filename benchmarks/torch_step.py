@@ -48,7 +48,7 @@ def main() -> None:
     batch = random_batch("mnist", BATCH)
     sides = {}
     for name, (row, kind, _) in PAIRS.items():
-        _, model = resting(preset("mnist", row, "paper", classifier_decay=()), "mnist")
+        model = resting(preset("mnist", row, "paper", classifier_decay=()), "mnist")
         step = functools.partial(model.train_step, batch, kind)
         sides[name, "ours"] = timing.repeated(tf.function(step, autograph=False), REPEATS)
     for compiled in (False, True):

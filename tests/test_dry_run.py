@@ -136,7 +136,7 @@ def test_tensors_that_do_not_fit_are_a_memory_error(built, monkeypatch):
 def test_a_process_that_the_system_ends_is_a_memory_error(monkeypatch):
     monkeypatch.setattr(dry_run, "measure", os.execl)  # puts another program in its place
     with pytest.raises(MemoryError, match="ended by the system"):
-        dry_run._in_a_process(sys.executable, "python", "--version")
+        dry_run.in_a_process(sys.executable, "python", "--version")
 
 
 def test_memory_is_that_of_the_device_with_most(monkeypatch):
@@ -188,7 +188,7 @@ def played(monkeypatch):
         memory = {size: 1_000_000_000 * (2 + size) for size in batch_sizes}
         return dry_run.Measured("an abacus", 45_900_000, steps, kinds, memory)
 
-    monkeypatch.setattr(dry_run, "_in_a_process", measured)
+    monkeypatch.setattr(dry_run, "in_a_process", measured)
     return calls
 
 

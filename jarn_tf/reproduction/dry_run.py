@@ -97,7 +97,7 @@ def estimate(setting: Setting, steps: int = 20, batch_size: int | None = None) -
     for number, (row, config) in enumerate(configs.items(), 1):
         print(f"[{number}/{len(configs)}] dry run: {ROWS[row]}", flush=True)
         try:
-            measured = _in_a_process(config, steps, batch_sizes)
+            measured = in_a_process(config, steps, batch_sizes)
         except MemoryError as error:
             lines.append([ROWS[row], str(error), *[""] * (len(_HEAD) - 2)])
             continue
@@ -152,7 +152,7 @@ def _shown(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _in_a_process(config: Config, steps: int, batch_sizes: Sequence[int]) -> Measured:
+def in_a_process(config: Config, steps: int, batch_sizes: Sequence[int]) -> Measured:
     """`measure` in a new process. MemoryError too where the system ends that process."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, spawn, initializer=_prepare) as process:
