@@ -215,7 +215,7 @@ def test_the_likeliest_wrong_classes_are_aimed_at_first():
 
 def test_squares_reach_every_pixel():
     images = np.full((300, *toys.IMAGE_SHAPE), 0.5, np.float32)
-    state = SquareState(images, None, images, None, None, lower=images - 0.1, upper=images + 0.1)
+    state = SquareState(images, None, None, None, lower=images - 0.1, upper=images + 0.1)
     moved = np.abs(np.array(_with_square(state, tf.constant(2), (0, 0))) - 0.5) > 0.05
     assert moved.any(axis=0).all()
     assert (moved.sum(axis=(1, 2, 3)) == 2 * 2 * toys.IMAGE_SHAPE[-1]).all()

@@ -93,7 +93,7 @@ def apgd(
                 start = random_point(images, epsilon, (lower, upper), drawn, first)
                 state.start(start, 2 * epsilon)
                 attack_survivors(climb, state, 1 + steps)
-        return state.adversarial
+        return np.where(state.fallen[:, None, None, None], state.best, images)
 
     return in_batches("apgd", attack, classifier, images, labels, batch_size, progress)
 
@@ -110,14 +110,13 @@ class _State(NamedTuple):
     previous: tf.Tensor
     direction: tf.Tensor  # 0 at the start, so that the first step looks at the start itself
     value: tf.Tensor  # the loss at `points`
-    best: tf.Tensor
+    best: tf.Tensor  # of the highest loss; the first misclassified point stays
     best_direction: tf.Tensor
     highest: tf.Tensor  # the loss at `best`
     step_size: tf.Tensor
     raised: tf.Tensor  # steps since the last checkpoint that raised the loss
     checked: tf.Tensor  # `highest` at the last checkpoint
     halved: tf.Tensor  # whether the last checkpoint halved the step
-    adversarial: tf.Tensor  # the first misclassified point, the image until then
     fallen: tf.Tensor
     labels: tf.Tensor
     aim: tf.Tensor  # the class aimed at
@@ -129,7 +128,7 @@ class _State(NamedTuple):
         zeros = np.zeros(len(images), np.float32)
         pixels = {
             name: images.copy()
-            for name in ("points", "previous", "direction", "best", "best_direction", "adversarial")
+            for name in ("points", "previous", "direction", "best", "best_direction")
         }
         numbers = {
             name: zeros.copy() for name in ("value", "highest", "step_size", "raised", "checked")
@@ -172,8 +171,8 @@ def _climb(classifier, lengths, loss, targeted, state, first, steps):
         aim = state.aim if targeted else None
         logits, values, direction = ascent_direction(classifier, points, state.labels, loss, aim)
 
-        found = losses.misclassified(state.labels, logits) & ~state.fallen
-        better = values > state.highest
+        found = losses.misclassified(state.labels, logits)
+        better = ~state.fallen & (found | (values > state.highest))
         state = state._replace(
             points=points,
             previous=state.points,
@@ -183,7 +182,6 @@ def _climb(classifier, lengths, loss, targeted, state, first, steps):
             best_direction=tf.where(better[:, None, None, None], direction, state.best_direction),
             highest=tf.where(better, values, state.highest),
             raised=state.raised + tf.cast(values > state.value, tf.float32),
-            adversarial=tf.where(found[:, None, None, None], points, state.adversarial),
             fallen=state.fallen | found,
         )
         if lengths[step] > 0:

@@ -126,14 +126,12 @@ def _search(classifier, state, first, steps):
         lead, normal = _boundary(classifier, points, state.labels, state.aim)
         # The hyperplane where the linearised logits are equal: normal * x = offset.
         offset = tf.reduce_sum(normal * points, axis=(1, 2, 3)) - lead
-        both = project_on_hyperplane(
-            tf.concat([points, images], axis=0),
-            tf.tile(normal, [2, 1, 1, 1]),
-            tf.tile(offset, [2]),
+        from_point = project_on_hyperplane(points, normal, offset)
+        from_image = project_on_hyperplane(images, normal, offset)
+        here, there = (
+            tf.maximum(tf.reduce_max(tf.abs(step), axis=(1, 2, 3), keepdims=True), 1e-8)
+            for step in (from_point, from_image)
         )
-        from_point, from_image = tf.split(both, 2)
-        length = tf.reduce_max(tf.abs(both), axis=(1, 2, 3), keepdims=True)
-        here, there = tf.split(tf.maximum(length, 1e-8), 2)
         weight = tf.minimum(here / (here + there), _MOST_TOWARD_IMAGE)
         points = (1 - weight) * (points + _OVERSHOOT * from_point) + weight * (
             images + _OVERSHOOT * from_image

@@ -12,7 +12,7 @@ import tensorflow as tf
 from jarn_tf import arguments, losses
 from jarn_tf.attacks.ascent import logits_of
 from jarn_tf.attacks.batches import Images, Labels, in_batches
-from jarn_tf.attacks.linf import linf_bounds
+from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.randomness import uniform_rows
 
@@ -75,7 +75,6 @@ def square(
         state = _State(
             points=images.numpy().copy(),
             highest=np.zeros(n, np.float32),
-            adversarial=images.numpy().copy(),
             fallen=np.zeros(n, bool),
             labels=labels.numpy(),
             lower=lower,
@@ -85,11 +84,12 @@ def square(
         for restart in range(restarts):
             seeds = tf.random.experimental.stateless_split([seed, restart], 2)
             stripes = uniform_rows(first, (n, 1, width, channels), seeds[0], -1.0, 1.0)
-            state.points[:] = tf.where(stripes > 0, upper, lower)
+            going = ~state.fallen
+            state.points[going] = tf.where(stripes > 0, upper, lower).numpy()[going]
             state.highest[:] = -np.inf
             search = functools.partial(_search, classifier, sides, seeds[1])
             attack_survivors(search, state, queries)
-        return state.adversarial
+        return np.where(state.fallen[:, None, None, None], state.points, images)
 
     return in_batches("square", attack, classifier, images, labels, batch_size, progress)
 
@@ -97,9 +97,8 @@ def square(
 class _State(NamedTuple):
     """One row an image."""
 
-    points: tf.Tensor  # the best so far
+    points: tf.Tensor  # the best so far; the first misclassified one stays
     highest: tf.Tensor  # the margin there
-    adversarial: tf.Tensor  # a misclassified point, the image until then
     fallen: tf.Tensor
     labels: tf.Tensor
     lower: tf.Tensor
@@ -113,12 +112,11 @@ def _search(classifier, sides, seed, state, first, queries):
         candidates = _with_square(state, sides[query], seed + [0, tf.cast(query, seed.dtype)])
         logits = logits_of(classifier, candidates)
         margins = losses.margin(state.labels, logits)
-        found = losses.misclassified(state.labels, logits) & ~state.fallen
-        better = (margins > state.highest)[:, None, None, None]
+        found = losses.misclassified(state.labels, logits)
+        better = ~state.fallen & (found | (margins > state.highest))
         state = state._replace(
-            points=tf.where(better, candidates, state.points),
-            highest=tf.maximum(margins, state.highest),
-            adversarial=tf.where(found[:, None, None, None], candidates, state.adversarial),
+            points=tf.where(better[:, None, None, None], candidates, state.points),
+            highest=tf.where(better, margins, state.highest),
             fallen=state.fallen | found,
         )
     return state
@@ -133,11 +131,13 @@ def _with_square(state, side, seed):
         for axis, size in ((0, height), (1, width))
     )
     rows, columns = tf.range(height)[None], tf.range(width)[None]
-    inside = ((rows >= row) & (rows < row + side))[:, :, None, None] & (
-        (columns >= column) & (columns < column + side)
-    )[:, None, :, None]
-    face = tf.where(drawn[:, None, None, 2:] < 0.5, state.lower, state.upper)
-    return tf.where(inside, face, state.points)
+    in_rows, in_columns = (
+        tf.cast((lines >= first) & (lines < first + side), tf.float32)
+        for lines, first in ((rows, row), (columns, column))
+    )
+    way = tf.where(drawn[:, None, None, 2:] < 0.5, -1.0, 1.0)
+    moves = in_rows[:, :, None, None] * (in_columns[:, None, :, None] * way)
+    return project_linf(state.points + moves, (state.lower, state.upper))
 
 
 def _sides(queries: int, height: int, width: int) -> np.ndarray:

@@ -18,23 +18,30 @@ def attack_survivors(advance: Callable, state: Any, steps: int) -> None:
 
     Args:
         advance: Compiled function of the state of some images, the first step (counted from 0) and
-            the number of steps, to their new state. An image has to do as well alone as in company.
+            the number of steps, to their new state. An image has to do as well alone as in company,
+            and what is returned of one that has fallen must stay.
         state: NamedTuple of arrays with one row an image, `fallen` [n] among them; changed in
             place.
         steps: Steps in all.
     """
     done, now = 0, min(2, steps)  # short pieces at first, when most images fall
-    left = np.flatnonzero(~state.fallen)
-    while len(left) and done < steps:
-        rows = _padded(left, len(state.fallen))
+    rows = _survivors(state.fallen)
+    while len(rows) and done < steps:
         part = type(state)(*(tf.constant(array[rows]) for array in state))
-        new = advance(part, tf.constant(done), tf.constant(now))
-        for array, values in zip(state, new):
+        left = rows
+        # Copies to and from arrays cost as much as a step. They wait until fewer rows are left.
+        while len(left) == len(rows) and done < steps:
+            part = advance(part, tf.constant(done), tf.constant(now))
+            state.fallen[rows] = part.fallen.numpy()
+            done += now
+            now = min(max(2, done), _LONGEST, steps - done)
+            left = _survivors(state.fallen)
+        for array, values in zip(state, part):
             array[rows] = values.numpy()
-        done, left = done + now, left[~state.fallen[left]]
-        now = min(max(2, done), _LONGEST, steps - done)
+        rows = left
 
 
-def _padded(rows: np.ndarray, total: int) -> np.ndarray:
+def _survivors(fallen: np.ndarray) -> np.ndarray:
     """Rows up to a multiple of 32, some of them twice: oneDNN keeps memory for each size."""
-    return np.resize(rows, min(math.ceil(len(rows) / 32) * 32, total))
+    rows = np.flatnonzero(~fallen)
+    return np.resize(rows, min(math.ceil(len(rows) / 32) * 32, len(fallen)))
