@@ -78,6 +78,7 @@ def test_workers_agree_and_name_a_gone_one():
     program = """
 import os, sys
 import launch
+launch.import_library()
 from jarn_tf import workers
 workers._STAY = 0
 group = workers.Workers(workers.connect())
