@@ -88,7 +88,7 @@ def measured(
     dataset, changes, batch_size = NETWORKS[network]
     batch = random_batch(dataset, batch_size)
     configs = {
-        row: preset(dataset, row, "paper", **changes, classifier_decay=())
+        row: preset(dataset, row, "paper", **changes | {"classifier_decay": ()})
         for row in ("jarn", *(row for row, _ in steps))
     }
     models = {row: resting(config, dataset) for row, config in configs.items()}
