@@ -391,8 +391,7 @@ class Defense(keras.Model):
         def function(iterator, most):
             with checks.as_value_error():
                 self.build_metrics(iterator)
-                # Of a strategy, or a generator of `train_on_batch`, they run one by one.
-                if most == 1 or not isinstance(iterator, tf.data.Iterator):
+                if most == 1 or not _in_one_call(iterator):
                     return 1, one_step(next(iterator))
                 done, logs = next_steps(iterator, tf.constant(most))
                 if not done:
@@ -468,6 +467,17 @@ class Defense(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
+
+
+def _in_one_call(iterator: Any) -> bool:
+    """Whether several steps may take their batches within a compiled call.
+
+    A strategy's iterator and the generator of `train_on_batch` may not, nor batches of unknown
+    rank, whose shapes are known when they come.
+    """
+    return isinstance(iterator, tf.data.Iterator) and all(
+        spec.shape.rank is not None for spec in tf.nest.flatten(iterator.element_spec)
+    )
 
 
 def _comparable(setting: Any) -> Any:

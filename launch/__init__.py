@@ -7,8 +7,10 @@ TensorFlow, which takes seconds to import, so a command imports it once its flag
 
 import importlib.util
 import os
+import signal
 import sys
 import warnings
+from typing import Any
 
 
 def _put_library_off() -> None:
@@ -16,16 +18,26 @@ def _put_library_off() -> None:
 
     Python runs it for the first of them, and it imports all that saved models name.
     """
-    if "jarn_tf" not in sys.modules:
-        spec = importlib.util.find_spec("jarn_tf")
-        sys.modules["jarn_tf"] = importlib.util.module_from_spec(spec)
+    if "jarn_tf" in sys.modules:
+        return
+    library = importlib.util.module_from_spec(importlib.util.find_spec("jarn_tf"))
+
+    def whole(name: str) -> Any:
+        # `from jarn_tf import arguments` asks here first, and takes the module after that.
+        if name.startswith("__") or importlib.util.find_spec(f"jarn_tf.{name}"):
+            raise AttributeError(f"module 'jarn_tf' has no attribute {name!r}")
+        import_library()
+        return getattr(library, name)
+
+    library.__getattr__ = whole
+    sys.modules["jarn_tf"] = library
 
 
 def import_library() -> None:
     """Imports TensorFlow, quietly, and runs `jarn_tf/__init__.py` where that was put off."""
     _import_tensorflow()
     library = sys.modules["jarn_tf"]
-    if not hasattr(library, "__version__"):
+    if vars(library).pop("__getattr__", None):
         library.__spec__.loader.exec_module(library)
     from jarn_tf.evaluation import PixelScaleWarning
 
@@ -44,6 +56,7 @@ def _import_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # what it prints would be lost, too
     standard_error = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -52,6 +65,7 @@ def _import_tensorflow() -> None:
     finally:
         os.dup2(standard_error, 2)
         os.close(standard_error)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 _put_library_off()

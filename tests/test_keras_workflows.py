@@ -1,6 +1,7 @@
 """What a Keras user expects of a model, of each kind of defense."""
 
 import csv
+import itertools
 
 import keras
 import numpy as np
@@ -261,6 +262,20 @@ def test_metrics_are_of_each_image_once(steps):
         np.testing.assert_allclose(trained["accuracy"], 2 * [accuracy], rtol=1e-5)
         np.testing.assert_allclose(model.evaluate(same, verbose=0), [loss.mean(), accuracy], 1e-5)
     assert int(model.step) == 4 * COUNT // 4
+
+
+def test_several_steps_of_batches_of_unknown_rank():
+    """As `from_generator` has them that is told types alone."""
+
+    def after(steps):
+        model = Defense(toys.classifier())
+        model.compile("sgd", steps_per_execution=steps)
+        types = (tf.float32, tf.int64)
+        data = tf.data.Dataset.from_generator(lambda: itertools.islice(generator(), 3), types)
+        model.fit(data, epochs=1, verbose=0)
+        return state(model)
+
+    toys.assert_same(after(2), after(1), rtol=1e-6, atol=1e-7)
 
 
 @DEFENSES

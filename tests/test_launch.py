@@ -14,6 +14,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 from events import written
 
+import jarn_tf
 from jarn_tf.files import read_json
 from jarn_tf.runs import config as config_lib
 from jarn_tf.runs import training
@@ -208,6 +209,19 @@ def test_what_flags_alone_can_tell_needs_no_tensorflow(line, status, said):
     assert done.returncode == status
     assert said in (rest[0] if said.startswith("Error") else done.stdout)
     assert len(rest) == said.startswith("Error")
+
+
+def test_the_library_is_whole_in_a_program_that_imports_a_command():
+    program = """
+import sys
+import launch.train
+import jarn_tf
+assert "tensorflow" not in sys.modules
+from jarn_tf import JARN, attacks
+print(JARN is jarn_tf.JARN, callable(jarn_tf.attacks.pgd), jarn_tf.__version__)
+"""
+    done = commands.run("-c", program)
+    assert done.stdout.split() == ["True", "True", jarn_tf.__version__], done.stderr
 
 
 def test_a_closed_pipe_ends_a_command_quietly():
