@@ -29,7 +29,8 @@ import keras
 import numpy as np
 
 from benchmarks import timing
-from jarn_tf import callbacks, reproduction
+from jarn_tf import callbacks
+from jarn_tf.reproduction import reproducing
 from jarn_tf.runs import training
 from jarn_tf.runs.presets import preset
 
@@ -56,10 +57,10 @@ def train(folder: pathlib.Path) -> None:
 
 
 def reproduce(folder: pathlib.Path) -> None:
-    setting = reproduction.make_setting(
+    setting = reproducing.make_setting(
         "table1", folder, dataset="digits", scale="smoke", rows=("standard", "jarn")
     )
-    reproduction.reproduce(setting)
+    reproducing.reproduce(setting)
 
 
 #: Of four runs that are killed three are of training.
