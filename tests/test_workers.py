@@ -88,7 +88,8 @@ with group.together():
     try:
         group.agree({"epochs": 1, "jarn_tf": f"0.{group.index}"})
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
+    group.gather(b"")  # who leaves before the other has read all would be a gone one too early
     if group.index:
         sys.stderr.flush()
         os._exit(9)
