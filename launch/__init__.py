@@ -56,7 +56,8 @@ def _import_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # what it prints would be lost, too
+    # What SIGTERM has printed would be lost, too.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     standard_error = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -65,7 +66,7 @@ def _import_tensorflow() -> None:
     finally:
         os.dup2(standard_error, 2)
         os.close(standard_error)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 _put_library_off()

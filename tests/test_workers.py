@@ -91,7 +91,6 @@ with group.together():
         print(error, file=sys.stderr, flush=True)
     group.gather(b"")  # who leaves before the other has read all would be a gone one too early
     if group.index:
-        sys.stderr.flush()
         os._exit(9)
     group.gather(b"")
 """
