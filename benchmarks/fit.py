@@ -2,12 +2,15 @@
 
 On the paper's MNIST network and on a tiny dense one, whose step is nearly all overhead: stock
 Keras and `Defense`, whose steps also check images, labels and loss, with a call a step and with 10
-steps a call. Random images, optimizers at rate 0. Run as `python -m benchmarks.fit`.
+steps a call. Then what the callbacks add that write a run: an epoch of MNIST's length with them
+beside one without. Random images, optimizers at rate 0. Run as `python -m benchmarks.fit`.
 """
 
 from __future__ import annotations
 
 import functools
+import pathlib
+import tempfile
 from collections.abc import Callable
 
 import keras
@@ -15,12 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import timing
-from jarn_tf import JARN, Defense, attacks, networks
+from jarn_tf import JARN, Defense, attacks, callbacks, networks
 
 SEED = 0
 BATCH, CLASSES, ROUNDS = 128, 10, 15
 #: Steps of one call of `fit`.
 STEPS = {"mnist_cnn": 100, "tiny dense": 1000}
+EPOCH, EPOCHS_TIMED = 422, 7  # steps of an epoch on MNIST
 
 
 def main() -> None:
@@ -28,6 +32,7 @@ def main() -> None:
     timing.print_circumstances(SEED)
     for name, build in ("mnist_cnn", networks.mnist_cnn), ("tiny dense", tiny):
         compare(name, build)
+    compare_callbacks()
 
 
 def tiny(image_shape: tuple[int, ...]) -> keras.Model:
@@ -59,6 +64,36 @@ def compare(name: str, build: Callable[..., keras.Model]) -> None:
     }
     for of in sides:
         timing.print_row(of, taken[of], taken["loop"], targets[name].get(of, ""))
+
+
+def compare_callbacks() -> None:
+    """A run's callbacks but those that evaluate the classifier, which is work of its own."""
+    data, model = batches((28, 28, 1)), defense(networks.mnist_cnn())
+    images, labels = (values.numpy() for values in next(iter(data)))
+
+    def epoch(writing: Callable[[pathlib.Path], list]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            model.fit(
+                data,
+                steps_per_epoch=EPOCH,
+                shuffle=False,
+                verbose=0,
+                callbacks=writing(pathlib.Path(folder)),
+            )
+
+    def of_a_run(folder):
+        history = callbacks.HistoryFile(folder / "history.csv")
+        board = callbacks.TensorBoard(folder, images[:16], labels[:16])
+        return [board, history, callbacks.Backup(folder, model, 300.0, [history])]
+
+    sides = {
+        "bare": functools.partial(epoch, lambda folder: []),
+        "with": functools.partial(epoch, of_a_run),
+    }
+    taken = timing.seconds(sides, EPOCHS_TIMED)
+    timing.print_head("mnist_cnn: an epoch with callbacks / without", taken["bare"])
+    what = "TensorBoard, history.csv, checkpoints"
+    timing.print_row(what, taken["with"], taken["bare"], "<= 1.02")
 
 
 def batches(image_shape: tuple[int, ...]) -> tf.data.Dataset:

@@ -11,7 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 ABOVE = ("launch", "reproduction", "runs")
 #: Within the library, from the top down, as BUILD.md has it.
 CHAIN = (
-    "callbacks", "evaluation", "baselines", "jarn", "defense", "attacks", "jacobian", "real_images",
+    "callbacks", "evaluation", "baselines", "jarn", "defense", "steps", "attacks", "jacobian",
+    "real_images",
     "losses", "networks", "data", "randomness", "classifiers", "resume", "digests", "inference",
     "workers", "checks", "arguments", "batches", "precision", "labels", "metrics", "files",
     "durations", "differences",

@@ -21,7 +21,7 @@ def changed(what, where):
 
 
 def test_maybe_symbolic_build_is_called_by_fit_with_what_we_override():
-    where = changed("Trainer._maybe_symbolic_build", "Defense._maybe_symbolic_build")
+    where = changed("Trainer._maybe_symbolic_build", "ModelOfSteps._maybe_symbolic_build")
     assert hasattr(TensorFlowTrainer, "_maybe_symbolic_build"), where
     parameters = list(inspect.signature(TensorFlowTrainer._maybe_symbolic_build).parameters)
     assert parameters == ["self", "iterator", "data_batch"], where
@@ -29,13 +29,13 @@ def test_maybe_symbolic_build_is_called_by_fit_with_what_we_override():
 
 
 def test_symbolic_build_takes_a_batch():
-    where = changed("Trainer._symbolic_build", "Defense._maybe_symbolic_build")
+    where = changed("Trainer._symbolic_build", "ModelOfSteps._maybe_symbolic_build")
     assert hasattr(keras.Model, "_symbolic_build"), where
     assert "data_batch" in inspect.signature(keras.Model._symbolic_build).parameters, where
 
 
 def test_distribute_strategy_is_none_outside_of_a_scope():
-    where = changed("Trainer._distribute_strategy", "Defense._maybe_symbolic_build")
+    where = changed("Trainer._distribute_strategy", "ModelOfSteps._maybe_symbolic_build")
     model = Defense(toys.classifier())
     assert model.__dict__.get("_distribute_strategy", "missing") is None, where
 
@@ -44,7 +44,7 @@ def test_distribute_strategy_is_none_outside_of_a_scope():
 def test_fit_and_evaluate_call_the_hooks_that_compile_the_steps(hook):
     caller = "fit" if hook == "make_train_function" else "evaluate"
     source = inspect.getsource(getattr(TensorFlowTrainer, caller))
-    assert f"self.{hook}()" in source, changed(f"Trainer.{hook}", f"Defense.{hook}")
+    assert f"self.{hook}()" in source, changed(f"Trainer.{hook}", f"ModelOfSteps.{hook}")
 
 
 def test_keras_history_names_the_operation_of_an_output():
