@@ -280,7 +280,9 @@ def _finish(
     # 10 pictures of a tag, and with 0 none.
     command = f"{sys.executable} -m tensorboard.main --samples_per_plugin=images=1000"
     print(f"TensorBoard: {command} --logdir {run.path}")
-    ask = f"python -m launch.evaluate --workdir={run.path} --attacks=autoattack --verdict"
+    installed = pathlib.Path(sys.argv[0]).stem == "jarn-train"  # from a wheel, without `launch`
+    ask = "jarn-evaluate" if installed else "python -m launch.evaluate"
+    ask += f" --workdir={run.path} --attacks=autoattack --verdict"
     modules = ",".join(modules_of(model.classifier))
     ask += f" --import={modules}" if modules else ""
     for before in evaluations.read(run.path, run.before.name):
