@@ -267,11 +267,16 @@ def batches(
     """
     arguments.whole("batch_size", batch_size)
     images, labels, count = _arrays(model, images, labels)
-    if not len(images):
-        raise ValueError("There must be at least one image. Received: none.")
+    some(images)
     for part in slices(len(images), batch_size):
         _tensors(model, images[part], labels[part], count)
     return images, labels
+
+
+def some(images: np.ndarray | tf.Tensor) -> None:
+    """Raises ValueError if there are none."""
+    if images.shape[0] == 0:
+        raise ValueError("There must be at least one image. Received: none.")
 
 
 def _arrays(

@@ -149,9 +149,12 @@ class ModelOfSteps(keras.Model):
             labels = tf.zeros([1, classes], labels.dtype)
         else:
             return  # of a generator
-        self.compute_metrics(
-            None, labels, tf.zeros([1, classes]), None if weights is None else tf.ones([1])
-        )
+        weights = None if weights is None else tf.ones([1])
+        try:
+            self.compute_metrics(None, labels, tf.zeros([1, classes]), weights)
+        except ValueError as error:  # Keras looks at what `compile` was given as late as here
+            what = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(f"The metrics given to compile cannot be computed: {what}.") from None
         self.reset_metrics()
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:

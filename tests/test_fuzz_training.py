@@ -72,6 +72,7 @@ def made(name, **arguments):
 @example(("Defense", {"seed": "0.1"}), {})
 @example(("JARN", {"standardize": np.array([0.1, 0.2])}), {})
 @example(("Defense", {}), {"metrics": 1})
+@example(("Defense", {}), {"weighted_metrics": [0.1]})
 def test_defenses(defense, compiled):
     name, arguments = defense
     model = fuzzing.result_or_refusal(made, name, **arguments)
@@ -103,6 +104,7 @@ def trained(name):
     st.sampled_from(_ON_ARRAYS + _ON_A_BATCH),
     fuzzing.spoiled(fuzzing.DATA),
 )
+@example("Defense", "train_on_batch", {"images": "empty", "labels": "column"})
 def test_data(name, method, kinds):
     model = trained(name)
     images, labels, _ = fuzzing.data(kinds)
