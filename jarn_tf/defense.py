@@ -129,13 +129,14 @@ class Defense(ModelOfSteps):
                 JARN's J with `jacobian_of="loss"` are of this loss, each image's without its
                 sample weight. Attacks on training images, `TRADES`'s divergence and
                 `GradientAlignment` are of the cross-entropy.
-            jit_compile: Whether XLA compiles the steps. It knows no assertions, so images, labels
-                and losses are not checked then; and its random numbers are others.
+            jit_compile: Whether XLA compiles the steps, on one device. It knows no assertions, so
+                images, labels and losses are not checked then; and its random numbers are others.
             steps_per_execution: Steps between two calls of callbacks. Those of one kind run in one
                 call, under a distribution strategy each in its own.
 
         Raises:
-            ValueError: Two optimizers for the classifier, or a loss of probabilities.
+            ValueError: Two optimizers for the classifier, a loss of probabilities, or `jit_compile`
+                on several replicas.
         """
         if classifier_optimizer is not None and optimizer is not None:
             raise ValueError(
@@ -148,6 +149,12 @@ class Defense(ModelOfSteps):
         if not self.classifier.trainable_variables:
             warnings.warn("The classifier has no trainable weights.", stacklevel=2)
         arguments.whole("steps_per_execution", steps_per_execution)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if jit_compile and replicas > 1:
+            raise ValueError(
+                "jit_compile is for one device, as XLA compiles no sum over replicas. Received: "
+                f"{replicas} replicas."
+            )
         loss = losses.CrossEntropy() if loss is None else loss
         self.loss_of_each = losses.of_each(loss)
         super().compile(

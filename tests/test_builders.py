@@ -44,6 +44,7 @@ def test_settings_reach_the_model(defense):
         jarn_start_fraction=0.5,
         discriminator_filters=(2, 3),
         activation="gelu",
+        jit_compile=True,
     )
     c = preset("mnist", defense, "paper", **settings)
     wider = dataclasses.replace(c, training_epsilon=0.4)
@@ -51,6 +52,7 @@ def test_settings_reach_the_model(defense):
     assert perturb is None or perturb.epsilon == 0.4
     model = builders.build_model(c, (28, 28, 1), 10, total_steps=100)
     assert model.seed == 5
+    assert model.jit_compile
     expected = {
         "none": None,
         "uniform_noise": {"fraction": 0.7},

@@ -437,6 +437,13 @@ def test_classifiers_of_images_of_any_size():
         JARN(of_any_size())
 
 
+def test_xla_on_several_replicas_is_refused(two_replicas):
+    with two_replicas.scope():
+        model = Defense(toys.classifier())
+    with pytest.raises(ValueError, match="jit_compile is for one device.*2 replicas"):
+        model.compile("sgd", jit_compile=True)
+
+
 def test_networks_made_outside_of_the_scope(two_replicas):
     classifier, discriminator = toys.classifier(), toys.discriminator()
     with two_replicas.scope():

@@ -65,7 +65,7 @@ def build_model(
         optimizers += [_optimizer(settings, settings.learning_rate) for settings in of_others]
     else:
         model = _penalized(config, classifier, **common)
-    model.compile(*optimizers)
+    model.compile(*optimizers, jit_compile=config.jit_compile)
     return model
 
 
