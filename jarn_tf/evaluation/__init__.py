@@ -9,6 +9,7 @@ from jarn_tf.evaluation.figures import (
     signed_to_pixels,
     verdict_figure,
 )
+from jarn_tf.evaluation.interval import accuracy_interval
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
 from jarn_tf.evaluation.pixel_scale import PixelScaleWarning
 from jarn_tf.evaluation.report import (
@@ -33,6 +34,7 @@ __all__ = [
     "Evidence",
     "PixelScaleWarning",
     "Verdict",
+    "accuracy_interval",
     "alignment_and_robustness",
     "jacobian_board",
     "jacobian_figure",

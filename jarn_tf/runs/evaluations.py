@@ -18,7 +18,7 @@ from jarn_tf.evaluation import Attack, report_markdown, report_text
 from jarn_tf.files import read_json, write_json
 
 #: Keys of a row that say what came out; the others say what was asked.
-_OUTCOME = ("accuracy", "seconds")
+_OUTCOME = ("accuracy", "interval", "examples", "seconds")
 
 
 def read(folder: pathlib.Path, name: str = "evaluation.json") -> list[dict[str, Any]]:
