@@ -1,13 +1,14 @@
 """How robust a classifier is, and what its Jacobians look like."""
 
 from jarn_tf.evaluation.attack import Attack
+from jarn_tf.evaluation.curves import verdict_figure
 from jarn_tf.evaluation.figures import (
+    differentiated,
     jacobian_board,
     jacobian_figure,
     jacobian_pictures,
     jacobians_of,
     signed_to_pixels,
-    verdict_figure,
 )
 from jarn_tf.evaluation.interval import accuracy_interval
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
@@ -36,6 +37,7 @@ __all__ = [
     "Verdict",
     "accuracy_interval",
     "alignment_and_robustness",
+    "differentiated",
     "jacobian_board",
     "jacobian_figure",
     "jacobian_image_correlation",

@@ -293,7 +293,12 @@ def _draw_jacobians(model: Defense, config: Config, shown: data.Split, path: pat
     path.parent.mkdir(exist_ok=True)
     jacobians = evaluation.jacobians_of(model, shown.floats, shown.labels)
     pictures = evaluation.jacobian_pictures(model, shown.floats, jacobians)
-    title = f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}"
+    title = (
+        f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}\n"
+        f"Jacobian: gradient of the {evaluation.differentiated(model)} (grey is 0)"
+    )
+    if "adapted_jacobian" in pictures:
+        title += "; adapted: what the discriminator sees"
     write_atomically(
         path,
         lambda temporary: evaluation.jacobian_figure(temporary, pictures, shown.labels, title),
