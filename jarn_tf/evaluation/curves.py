@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import textwrap
 
 import matplotlib
 import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 
+from jarn_tf.evaluation.interval import accuracy_interval
 from jarn_tf.evaluation.masking.measurements import PGD
 
 #: Colours that are told apart with any colour vision (Okabe & Ito).
@@ -96,3 +99,35 @@ def _over_square_root(axis: matplotlib.axes.Axes, radii: list[float]) -> None:
     axis.set_ylim(-3, 103)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+@matplotlib.rc_context({"text.parse_math": False})
+def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]]) -> bytes:
+    """Draws accuracy over the radius with 95 % intervals, as SVG.
+
+    Args:
+        lines: Name of a line to its points: radius, accuracy (0 to 1), number of images.
+    """
+    figure = matplotlib.figure.Figure((7.6, 3.6))
+    axis = figure.subplots()
+    ends = {}
+    for number, (name, points) in enumerate(lines.items()):
+        color = COLORS[number % len(COLORS)]
+        radii, accuracies, _ = zip(*points)
+        low, high = zip(*(accuracy_interval(accuracy, n) for _, accuracy, n in points))
+        axis.fill_between(radii, *(100 * np.array(end) for end in (low, high)), color=color,
+                          alpha=0.15, linewidth=0)  # fmt: skip
+        axis.plot(radii, 100 * np.array(accuracies), "o-", color=color, linewidth=2.4)
+        ends[f"{number + 1}. {textwrap.shorten(name, 24)}"] = radii[-1], 100 * accuracies[-1], color
+    axis.set_xlim(left=0)
+    axis.set_ylim(-3, 103)
+    axis.set_xlabel("radius (pixels in [0, 1])")
+    axis.set_ylabel("accuracy [%]")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    label_ends(axis, ends)
+    figure.tight_layout()
+    file = io.BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # so that it says no address
+    figure.savefig(file, format="svg", metadata=nothing)
+    return file.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
 import keras
 import matplotlib
@@ -113,14 +114,16 @@ def jacobian_figure(
     rows: dict[str, np.ndarray],
     labels: np.ndarray,
     title: str,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Draws rows of pictures, one column an image, into a PNG.
 
     Args:
         path: The file to write.
         rows: Name of a row to its images [n, height, width, channels] in [0, 1].
-        labels: Labels [n] or any text, written above the columns.
+        labels: Labels [n], written above the columns.
         title: Lines above the figure.
+        notes: Name of a row to texts below its images.
     """
     columns = len(labels)
     figure = matplotlib.figure.Figure((columns * 0.95 + 1.6, len(rows) * 1.0 + 0.7), dpi=110)
@@ -135,6 +138,8 @@ def jacobian_figure(
             axis.set_yticks([])
             if row == 0:
                 axis.set_title(str(labels[column]), fontsize=10)
+            if notes and name in notes:
+                axis.set_xlabel(notes[name][column], fontsize=9)
         name = name.replace("_", "\n")
         axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     figure.suptitle(title, fontsize=11)

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 
 import keras
@@ -140,7 +141,10 @@ def _go_on(
     summaries.forget_after(mine, int(model.step))
     summaries.write_settings(config, mine.path)
     others = [*watching, *_writing(config, dataset, mine), history, callbacks.EpochLine()]
+    started = time.process_time()
     _fit(model, config, dataset, backup, others)
+    if not begun:
+        write_json(mine.cost, {"cpu_minutes": (time.process_time() - started) / 60})
 
 
 def _begun(config: Config, run: Workdir) -> Config:
