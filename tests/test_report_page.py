@@ -93,7 +93,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
 def test_the_numbers_are_those_of_the_evaluation(tmp_path):
     run = evaluated(tmp_path / "a", **{"pgd40_at_0.1": 0.4, "pgd5_at_0.1": 0.6})
     page, (card,) = made(tmp_path, run)
-    (row,) = [row for row in page.rows if row[0] == "a" and len(row) > 2]
+    (row,) = [row for row in page.rows if row[0] == "1. a" and len(row) > 2]
     # 0.4 of 50: 0.40713 -+ 0.13105 by Wilson's formula.
     assert row[row.index("L∞ 0.1") + 1 :][:3] == ["40.0 %", "[27.6, 53.8]", "pgd40, 50 images"]
     assert "| pgd40 | L∞ 0.1 | 40.0 % | 27.6 to 53.8 | 50 |" in card

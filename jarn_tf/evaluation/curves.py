@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import textwrap
 
 import matplotlib
 import matplotlib.axes
@@ -118,7 +117,7 @@ def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]]) -> bytes:
         axis.fill_between(radii, *(100 * np.array(end) for end in (low, high)), color=color,
                           alpha=0.15, linewidth=0)  # fmt: skip
         axis.plot(radii, 100 * np.array(accuracies), "o-", color=color, linewidth=2.4)
-        ends[f"{number + 1}. {textwrap.shorten(name, 24)}"] = radii[-1], 100 * accuracies[-1], color
+        ends[name] = radii[-1], 100 * accuracies[-1], color
     axis.set_xlim(left=0)
     axis.set_ylim(-3, 103)
     axis.set_xlabel("radius (pixels in [0, 1])")

@@ -22,6 +22,8 @@ from jarn_tf.runs.config import NO_EFFECT
 from jarn_tf.runs.reported import Reported
 from jarn_tf.runs.tables import short
 
+#: Letters of a run's name beside its line.
+_LONGEST = 24
 #: The largest picture that a page takes in.
 _MOST_PICTURE = 2**23
 
@@ -73,7 +75,9 @@ def _printable(text: Any) -> str:
 
 def _page(runs: Sequence[Reported], cards: Sequence[str], made: str) -> str:
     """The page; jinja2 escapes what the runs say."""
+    asked = f"is {runs[0].name}" if len(runs) == 1 else f"are {len(runs)} runs"
     return _template("report_page.html", autoescape=True).render(
+        title=f"How robust {asked}?",
         runs=list(zip(runs, cards)),
         charts=_charts(runs),
         differing=differing(runs),
@@ -114,13 +118,15 @@ def _charts(runs: Sequence[Reported]) -> dict[str, str]:
     charts = {}
     for norm in sorted({radius.norm for run in runs for radius in run.radii}):
         lines = {}
-        for run in runs:
+        for number, run in enumerate(runs, 1):
             radii = [radius for radius in run.radii if radius.norm == norm]
             found = [run.clean, *(run.least(radius) for radius in radii)]
             if radii and run.clean:
-                lines[run.name] = [(f.radius.epsilon, f.accuracy, f.examples) for f in found]
-        svg = base64.b64encode(accuracy_chart(lines)).decode()
-        charts[reported.NORMS.get(norm, norm)] = f"data:image/svg+xml;base64,{svg}"
+                name = f"{number}. {run.name[:_LONGEST]}"
+                lines[name] = [(f.radius.epsilon, f.accuracy, f.examples) for f in found]
+        if lines:
+            svg = base64.b64encode(accuracy_chart(lines)).decode()
+            charts[reported.NORMS.get(norm, norm)] = f"data:image/svg+xml;base64,{svg}"
     return charts
 
 
