@@ -165,12 +165,20 @@ def damaged(folder):
     (folder / "adversarial" / "epsilon_0.1.npz").write_bytes(b"PK")
 
 
+def pickled(folder):
+    evaluated(folder)
+    (folder / "adversarial").mkdir()
+    one = np.array([True])
+    np.savez(folder / "adversarial" / "a.npz", labels=np.array([{}]), right=one, broken_by=one)
+
+
 @pytest.mark.parametrize(
     ("make", "output", "said"),
     [
         (lambda folder: folder.mkdir(), "r.html", "no readable config.json or evaluation.json"),
         (lambda folder: None, "r.html", "no readable config.json or evaluation.json"),
         (damaged, "r.html", "epsilon_0.1.npz cannot be read"),
+        (pickled, "r.html", "a.npz cannot be read .*allow_pickle=False"),
         (
             lambda folder: (evaluated(trained(folder)) / "evaluation.json").write_text("{}"),
             "r.html",
