@@ -80,7 +80,7 @@ def _page(runs: Sequence[Reported], cards: Sequence[str], made: str) -> str:
         title=f"How robust {asked}?",
         runs=list(zip(runs, cards)),
         charts=_charts(runs),
-        differing=differing(runs),
+        differing=_differing(runs),
         made=made,
         picture=_picture,
         interval=interval_text,
@@ -130,7 +130,7 @@ def _charts(runs: Sequence[Reported]) -> dict[str, str]:
     return charts
 
 
-def differing(runs: Sequence[Reported]) -> dict[str, list[str]]:
+def _differing(runs: Sequence[Reported]) -> dict[str, list[str]]:
     """Name of a setting that is not the same in all runs that have settings, to its values."""
     known = [run.settings for run in runs if run.settings]
     names = dict.fromkeys(name for settings in known for name in settings)
