@@ -8,6 +8,7 @@ masked. An interrupted evaluation is continued by the same command.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from typing import Any
 
@@ -102,6 +103,7 @@ def main(argv: list[str]) -> None:
             max(radii) if FLAGS.verdict else None,
             FLAGS.seed,
             workers,
+            shlex.join(["python", "-m", "launch.evaluate", *sys.argv[1:]]),
         )
 
 

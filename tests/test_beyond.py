@@ -15,8 +15,7 @@ from jarn_tf import arguments, evaluation
 from jarn_tf.evaluation import Attack
 from jarn_tf.reproduction import authors, levers, models, overfitting, reproducing, tradeoff
 from jarn_tf.reproduction.setting import ROWS, SCALES
-from jarn_tf.runs import config, presets, training
-from jarn_tf.runs.workdir import Workdir
+from jarn_tf.runs import config, presets
 
 # Catastrophic overfitting
 
@@ -312,27 +311,6 @@ def test_a_new_strength_is_chosen_anew(untrained, tmp_path, monkeypatch):
 def test_a_tradeoff_takes_the_recommended_settings_unless_told(tmp_path):
     assert reproducing.make_setting("tradeoff", tmp_path).preset == "recommended"
     assert reproducing.make_setting("tradeoff", tmp_path, preset="paper").preset == "paper"
-
-
-def test_cpu_minutes_are_those_of_unbroken_training(tmp_path, monkeypatch):
-    """None after an interruption within it; of a finished run what it took the first time."""
-    now, run = [0.0], presets.preset()
-
-    def train(config, workdir, attacks):
-        checkpoints = Workdir(workdir).checkpoints
-        now[0] += 1 if checkpoints.exists() else 90
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        if workdir.name == "interrupted" and now[0] < 100:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "train", train)
-    clock = types.SimpleNamespace(process_time=lambda: now[0])
-    monkeypatch.setattr(models, "time", clock)
-    with pytest.raises(KeyboardInterrupt):
-        models.timed(run, tmp_path / "interrupted")
-    assert models.timed(run, tmp_path / "whole") == 1.5
-    assert models.timed(run, tmp_path / "whole") == 1.5
-    assert models.timed(run, tmp_path / "interrupted") is None
 
 
 @pytest.mark.slow

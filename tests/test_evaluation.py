@@ -1,12 +1,16 @@
 import dataclasses
 
 import keras
+import matplotlib.figure
 import numpy as np
 import pytest
 import toys
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from jarn_tf import JARN, Defense, evaluation
-from jarn_tf.evaluation import Attack
+from jarn_tf.evaluation import Attack, curves
+from jarn_tf.evaluation.masking import measurements
 
 
 @pytest.fixture
@@ -215,4 +219,23 @@ def test_a_board_has_a_column_an_image_and_its_pictures_below_one_another(channe
 def test_figure_is_a_png(tmp_path, channels):
     rows = {"input": np.full((3, 4, 4, channels), 0.5), "jacobian": np.ones((3, 4, 4, channels))}
     evaluation.jacobian_figure(tmp_path / "f.png", rows, np.arange(3), "title")
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_names_at_the_ends_of_lines_do_not_cover_one_another():
+    figure = matplotlib.figure.Figure((6, 4))
+    canvas, axis = FigureCanvasAgg(figure), figure.subplots()
+    axis.set_ylim(0, 100)
+    names = ["a", "b\nof two lines", "c", "d"]
+    curves.label_ends(axis, {name: (1.0, y, "k") for name, y in zip(names, (0, 0, 2, 99))})
+    canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in axis.texts]  # an annotation's has its line
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert box.x0 > axis.get_window_extent().x1
+
+
+def test_a_verdict_figure_takes_any_title(tmp_path):
+    accuracies = {measurements.PGD: {0.0: 0.9, 0.1: 0.5, 1.0: 0.0}, "other": {0.0: 0.9, 0.1: 0.2}}
+    evaluation.verdict_figure(tmp_path / "f.png", accuracies, 0.1, "folder:$\\frac$")
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

@@ -63,6 +63,17 @@ def test_other_images_under_the_same_name_are_another_dataset(tmp_path):
     assert (tmp_path / "evaluation.1.json").exists()
 
 
+def test_rows_with_and_without_an_interval_ask_the_same(tmp_path):
+    """As files made before there were intervals."""
+    evaluations.add(tmp_path, evaluation(FGSM))
+    new = evaluation(FGSM)
+    for row in new["attacks"]:
+        row |= {"examples": 10, "interval": [0.2, 0.8]}
+    assert evaluations.find(tmp_path, [FGSM], 10, 10) == evaluation(FGSM)
+    evaluations.add(tmp_path, new)
+    assert evaluations.read(tmp_path) == [new]
+
+
 def test_find_takes_those_of_the_classifier_alone(tmp_path):
     evaluations.add(tmp_path, evaluation(FGSM))
     assert evaluations.find(tmp_path, [FGSM], 10, 10, model="a") == evaluation(FGSM)

@@ -127,3 +127,10 @@ def test_figure_5_is_drawn(played, tmp_path):
     both = [a for run, a in played.items() if dataclasses.replace(run, seed=0) == varied[0]]
     expected = 100 * np.mean([accuracies["fgsm"] for accuracies in both])
     assert float(found[row, "FGSM"]["mean"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("highest", "top"), [(0.56, 1), (1.2, 3), (2.05, 3), (345, 1000), (30, 30), (0.0, 1e-6)]
+)
+def test_heights_of_one_size_share_a_scale(highest, top):
+    assert figure3._scale(highest) == pytest.approx(top)

@@ -1,5 +1,6 @@
 """The commands, as a user calls them."""
 
+import html
 import json
 import pathlib
 import shutil
@@ -17,7 +18,7 @@ from events import written
 import jarn_tf
 from jarn_tf.files import read_json
 from jarn_tf.runs import config as config_lib
-from jarn_tf.runs import training
+from jarn_tf.runs import report_page, training
 from jarn_tf.runs.settings import Optimizer
 from launch import command, train
 
@@ -154,8 +155,11 @@ def test_a_verdict_from_the_command_line(evaluated):
     ((_, text),) = written(out / "test")["evaluation"]
     for part in ("autoattack", content["verdict"]["label"].upper(), piece["finding"]):
         assert part in text.item().decode()
-    assert (out / "figures" / "verdict.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("attacked", "verdict"):
+        assert (out / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert not (out / "evaluation_state").exists()
+    page, _ = report_page.report([out], folder / "report.html")
+    assert html.escape(piece["finding"]) in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,8 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
         ("train --help", 1, "--[no]standardize"),  # absl's status
         ("evaluate --help", 1, "apgd_ce"),
         ("reproduce --help", 1, "table1, table2"),
+        ("report --help", 1, "report_model_card.md"),
+        ("report", 1, "Error: Name at least one folder"),
         ("train --show", 0, "discriminator_filters"),
         ("train --epsilon=8", 1, "Error: epsilon"),
         ("evaluate --workdir=none --attacks=cw", 1, "Error: Unknown attack 'cw'"),

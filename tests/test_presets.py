@@ -1,14 +1,17 @@
 """What stands in the presets' files; their values are in test_config."""
 
 import itertools
+import json
 import pathlib
+import shlex
 
 import pytest
 
 from jarn_tf import arguments
 from jarn_tf.runs import tables
 from jarn_tf.runs.config import DEFENSES, PRESETS, REGULARIZERS, declarations, defaults
-from jarn_tf.runs.presets import changed, find, resolve
+from jarn_tf.runs.presets import changed, find, preset, resolve
+from jarn_tf.runs.settings import Optimizer
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 PAIRS = list(itertools.product(arguments.DATASETS, PRESETS))
@@ -117,3 +120,23 @@ def test_the_docs_are_those_of_the_code(page, written):
     if not DOCS.exists():
         pytest.skip("no docs beside the package: an installed wheel")
     assert (DOCS / page).read_text() == written(), f"run `make docs` to write docs/{page} anew"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dataset": "mnist", "defense": "pgd_at", "preset": "paper", "seed": 3, "epsilon": 0.25},
+        {
+            "classifier_optimizer": Optimizer("sgd", 0.05, 0.9), "discriminator_filters": (8, 16),
+            "classifier_decay": ((0.5, 0.1), (0.75, 0.01)), "augment": True,
+        },
+    ],
+)  # fmt: skip
+def test_the_command_of_a_run_has_its_settings(changes):
+    config = preset(**changes)
+    settings = json.loads(json.dumps(config.as_dict()))
+    *_, workdir = flags = shlex.split(tables.training_command(settings, pathlib.Path("a b")))[3:]
+    assert workdir == "--workdir=a b"
+    given = (flag.removeprefix("--").split("=", 1) for flag in flags[:-1])
+    assert preset(**{n: declarations()[n].kind.parse(text) for n, text in given}) == config

@@ -93,8 +93,10 @@ def test_text_shows_every_attack_with_its_radius():
              if line}  # fmt: skip
     assert lines["Accuracy"][2] == "8"
     for row in found["attacks"]:
-        _, epsilon, restarts, accuracy, _ = lines[row["name"]]
+        _, epsilon, restarts, accuracy, *interval, _ = lines[row["name"]]
         assert accuracy == f"{100 * row['accuracy']:.2f}%"
+        ends = np.float64([end.strip("[],") for end in interval]) / 100
+        np.testing.assert_allclose(ends, row["interval"], atol=6e-4)
         if row["name"] == "clean":
             assert (epsilon, restarts) == ("-", "-")
         else:
@@ -108,7 +110,7 @@ def test_markdown_shows_every_attack_and_the_warnings():
     lines = evaluation.report_markdown(found).splitlines()
     for row in found["attacks"]:
         (line,) = [line for line in lines if line.startswith(f"| {row['name']} |")]
-        assert line.split(" | ")[-1] == f"{row['accuracy']:.2%} |"
+        assert line.split(" | ")[3] == f"{row['accuracy']:.2%}"
     assert any("collapsed" in line and "class 1" in line for line in lines)
     assert "Gradient masking" not in "".join(lines)
 

@@ -114,7 +114,16 @@ def test_a_table_is_of_the_saved_classifiers(finished, digits):
         assert cells == [{c: v for (r, c), v in found.items() if r == row}]
     assert any(found[row, "clean"] > 0 for row in ("standard", "jarn"))
     text = (finished / "table1.md").read_text()
-    for part in ("Table 1", "digits", "smoke", "paper", "seed 0", "Standard", "JARN", "PGD-40"):
+    for part in (
+        "Table 1",
+        "digits",
+        "smoke",
+        "paper",
+        "seed 0",
+        "32 test images",
+        "JARN",
+        "PGD-40",
+    ):
         assert part in text
 
 

@@ -113,6 +113,8 @@ def test_a_run_stopped_again_and_again_ends_as_the_unbroken_one(tiny_config, run
         assert not (workdir / "model.keras").exists()
     rows = training.train(tiny_config, workdir)["attacks"]
     assert_same_run(workdir, run_dir)
+    assert Workdir(workdir).cpu_minutes() is None  # nothing says what it took before
+    assert Workdir(run_dir).cpu_minutes() > 0
     expected = read_json(run_dir / "evaluation.json")["attacks"]
     assert [r["accuracy"] for r in rows] == [r["accuracy"] for r in expected]
 

@@ -195,6 +195,8 @@ def test_two_workers_attack_as_one(tmp_path, rng):
     one, two = (read_json(tmp_path / name / "evaluation.json") for name in ("one", "two"))
     for row in (*one["attacks"], *two["attacks"]):
         del row["seconds"]
+    assert two.pop("command").startswith("python -m launch.evaluate --model=")
+    assert one.pop("command") is None
     assert two == one
     adversarial = "adversarial/epsilon_0.02.npz"
     one, two = (np.load(tmp_path / name / adversarial) for name in ("one", "two"))

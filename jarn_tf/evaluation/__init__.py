@@ -1,14 +1,16 @@
 """How robust a classifier is, and what its Jacobians look like."""
 
 from jarn_tf.evaluation.attack import Attack
+from jarn_tf.evaluation.curves import verdict_figure
 from jarn_tf.evaluation.figures import (
+    differentiated,
     jacobian_board,
     jacobian_figure,
     jacobian_pictures,
     jacobians_of,
     signed_to_pixels,
-    verdict_figure,
 )
+from jarn_tf.evaluation.interval import accuracy_interval
 from jarn_tf.evaluation.masking import Evidence, Verdict, masking_verdict
 from jarn_tf.evaluation.pixel_scale import PixelScaleWarning
 from jarn_tf.evaluation.report import (
@@ -33,7 +35,9 @@ __all__ = [
     "Evidence",
     "PixelScaleWarning",
     "Verdict",
+    "accuracy_interval",
     "alignment_and_robustness",
+    "differentiated",
     "jacobian_board",
     "jacobian_figure",
     "jacobian_image_correlation",

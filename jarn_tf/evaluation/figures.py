@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
 import keras
+import matplotlib
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
@@ -37,9 +39,16 @@ def jacobian_pictures(
 
 
 def jacobians_of(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of a `JARN` the Jacobians that it trains on, of any other `Defense` those of the loss."""
-    of = model.jacobian_of if isinstance(model, JARN) else "loss"
-    return input_jacobian(model.classifier, images, labels, of).numpy()
+    """Jacobians of what `differentiated` says."""
+    return input_jacobian(model.classifier, images, labels, differentiated(model)).numpy()
+
+
+def differentiated(model: keras.Model) -> str:
+    """What Jacobians are shown of: of a `JARN` what it trains on, of any other `Defense` the loss.
+
+    One of `arguments.JACOBIANS`.
+    """
+    return model.jacobian_of if isinstance(model, JARN) else "loss"
 
 
 def signed_to_pixels(jacobians: np.ndarray) -> np.ndarray:
@@ -99,11 +108,13 @@ def _strip(images: np.ndarray, columns: int, zoom: int) -> np.ndarray:
     return np.concatenate(list(framed), axis=1)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names of datasets may hold dollar signs
 def jacobian_figure(
     path: str | os.PathLike,
     rows: dict[str, np.ndarray],
     labels: np.ndarray,
     title: str,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Draws rows of pictures, one column an image, into a PNG.
 
@@ -111,7 +122,8 @@ def jacobian_figure(
         path: The file to write.
         rows: Name of a row to its images [n, height, width, channels] in [0, 1].
         labels: Labels [n], written above the columns.
-        title: Line above the figure.
+        title: Lines above the figure.
+        notes: Name of a row to texts below its images.
     """
     columns = len(labels)
     figure = matplotlib.figure.Figure((columns * 0.95 + 1.6, len(rows) * 1.0 + 0.7), dpi=110)
@@ -126,45 +138,10 @@ def jacobian_figure(
             axis.set_yticks([])
             if row == 0:
                 axis.set_title(str(labels[column]), fontsize=10)
+            if notes and name in notes:
+                axis.set_xlabel(notes[name][column], fontsize=9)
+        name = name.replace("_", "\n")
         axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path)
-
-
-def verdict_figure(
-    path: str | os.PathLike, accuracies: dict[str, dict[float, float]], epsilon: float, title: str
-) -> None:
-    """Draws accuracy over epsilon, a line an attack, into a PNG.
-
-    Args:
-        path: The file to write.
-        accuracies: As in `Verdict.accuracies`; an attack at one radius alone is a point.
-        epsilon: The radius that robustness is claimed for, marked by a vertical line.
-        title: Line above the figure.
-    """
-    figure = matplotlib.figure.Figure((8.4, 4.6), dpi=110)
-    axis = figure.subplots()
-    axis.axvline(epsilon, color="0.75", linestyle="--", linewidth=1)
-    curves = {name: curve for name, curve in accuracies.items() if len(curve) > 2}
-    for number, (name, curve) in enumerate(curves.items()):
-        # Later lines are thinner, so that equal ones do not hide one another.
-        values = [100 * value for value in curve.values()]
-        width = 1 + 0.3 * (len(curves) - number)
-        style = ("-", "--", "-.", ":")[number % 4]
-        axis.plot(list(curve), values, style, marker="o", markersize=4, linewidth=width, label=name)
-    for number, name in enumerate(name for name in accuracies if name not in curves):
-        radius, value = list(accuracies[name].items())[-1]
-        axis.plot(radius, 100 * value, "xvs+"[number % 4], markersize=7, label=name)
-    axis.set_xscale("function", functions=(np.sqrt, np.square))  # small radii matter as much
-    ticks = sorted({radius for curve in curves.values() for radius in curve})
-    axis.set_xticks(ticks, [f"{radius:.3g}" for radius in ticks], rotation=45)
-    axis.set_xlim(0, 1.02)
-    axis.set_xlabel("epsilon (L-infinity, pixels in [0, 1])")
-    axis.set_ylabel("accuracy [%]")
-    axis.set_ylim(-3, 103)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    axis.set_title(title, fontsize=11)
     figure.tight_layout()
     figure.savefig(path)

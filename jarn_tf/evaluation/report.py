@@ -11,6 +11,7 @@ import numpy as np
 
 from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.attack import Attack
+from jarn_tf.evaluation.interval import interval_text
 from jarn_tf.evaluation.masking import Verdict
 from jarn_tf.evaluation.robustness import only_class, robustness
 from jarn_tf.evaluation.saliency import saliency
@@ -60,26 +61,31 @@ def report(
 
 
 def in_words(found: dict) -> str:
-    """What is left of the accuracy of a `report`, in a sentence for each radius."""
+    """What is left of the accuracy of a `report`, with 95 % intervals, a sentence a radius."""
     rows = [row for row in found["attacks"] if row["name"] not in ("clean", "worst_case")]
-    clean = next(row["accuracy"] for row in found["attacks"] if row["name"] == "clean")
-    text = f"Of {found['examples']:,} test images {clean:.1%} are classified right."
+    clean = next(row for row in found["attacks"] if row["name"] == "clean")
+    text = f"Of {found['examples']:,} test images {_share(clean, found)} are classified right."
     for epsilon in dict.fromkeys(row["epsilon"] for row in rows):
-        left = [f"{r['name']} leaves {r['accuracy']:.1%}" for r in rows if r["epsilon"] == epsilon]
+        left = [f"{r['name']} leaves {_share(r, found)}" for r in rows if r["epsilon"] == epsilon]
         text += f" At epsilon {epsilon:.3g} {', '.join(left)}."
-    return textwrap.fill(text, 100)
+    return textwrap.fill(f"{text} In brackets 95 % intervals.", 100)
+
+
+def _share(row: dict, found: dict) -> str:
+    return f"{row['accuracy']:.1%} {interval_text(row['accuracy'], found['examples'])}"
 
 
 def report_text(found: dict) -> str:
     """A `report` for the terminal; epsilon with all its digits."""
     lines = [
-        f"Accuracy on {found['examples']} test images",
-        f"{'attack':<18}{'epsilon':>10}{'restarts':>10}{'accuracy':>10}{'seconds':>10}",
+        f"Accuracy on {found['examples']} test images, with its 95 % interval",
+        f"{'attack':<18}{'epsilon':>10}{'restarts':>10}{'accuracy':>10}{'':16}{'seconds':>10}",
     ]
     for row in found["attacks"]:
-        epsilon, restarts, accuracy = _cells(row)
+        epsilon, restarts, accuracy, interval = _cells(row, found["examples"])
         lines.append(
-            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{accuracy:>10}{row['seconds']:>10.1f}"
+            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{accuracy:>10} {interval:<15}"
+            f"{row['seconds']:>10.1f}"
         )
         if "instead" in row:
             lines.append(f"  Note: {row['instead']}.")
@@ -90,9 +96,10 @@ def report_text(found: dict) -> str:
 
 def report_markdown(found: dict) -> str:
     """The accuracies of a `report`, and its `verdict` if it has one as `Verdict.as_dict` gives."""
-    lines = [in_words(found), "", "| attack | epsilon | restarts | accuracy |", "|---|---|---|---|"]
+    lines = [in_words(found), "", "| attack | epsilon | restarts | accuracy | 95 % interval |"]
+    lines.append("|---|---|---|---|---|")
     for row in found["attacks"]:
-        lines.append(f"| {' | '.join((row['name'], *_cells(row)))} |")
+        lines.append(f"| {' | '.join((row['name'], *_cells(row, found['examples'])))} |")
     notes = [f"{row['name']}: {row['instead']}." for row in found["attacks"] if "instead" in row]
     lines += [line for note in (*notes, *warnings_of(found)) for line in ("", note)]
     verdict = found.get("verdict")
@@ -122,10 +129,11 @@ def verdict_text(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: dict) -> tuple[str, str, str]:
-    """Epsilon, restarts and accuracy of a row."""
+def _cells(row: dict, examples: int) -> tuple[str, str, str, str]:
+    """Epsilon, restarts, accuracy and its interval of a row."""
     epsilon = f"{row['epsilon']:.6g}" if row["steps"] else "-"
-    return epsilon, str(row["restarts"] or "-"), f"{row['accuracy']:.2%}"
+    interval = interval_text(row["accuracy"], examples)
+    return epsilon, str(row["restarts"] or "-"), f"{row['accuracy']:.2%}", interval
 
 
 def warnings_of(found: dict) -> list[str]:

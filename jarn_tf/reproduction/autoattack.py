@@ -34,6 +34,7 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
     because = "" if verdict["label"] == "not masked" else f" ({', '.join(said_by)})"
     return {
         "values": {row: values | {"clean": accuracy["clean"]}},
+        "examples": len(test),
         "notes": [f"{ROWS[row]}, seed {seed}: gradients {verdict['label']}{because}."],
     }
 

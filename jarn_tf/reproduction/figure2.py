@@ -9,6 +9,7 @@ import numpy as np
 
 from jarn_tf import evaluation
 from jarn_tf.evaluation import Attack
+from jarn_tf.evaluation.curves import COLORS, label_ends
 from jarn_tf.reproduction import models
 from jarn_tf.reproduction.experiment import Experiment
 from jarn_tf.reproduction.published import ACCURACY
@@ -39,7 +40,7 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
         if found["name"] != "worst_case":
             column = models.radius_label(setting, found["epsilon"])
             values[_label(row, found["steps"])][column] = 100 * found["accuracy"]
-    return {"values": values}
+    return {"values": values, "examples": len(test)}
 
 
 def _label(row: str, steps: int) -> str:
@@ -58,10 +59,12 @@ def published(setting: Setting, row: str, column: str) -> float | None:
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
     """One panel an attack, one line a model, with the range over seeds."""
-    figure = matplotlib.figure.Figure((12.5, 3.6), dpi=110)
+    figure = matplotlib.figure.Figure((12.5, 3.8), dpi=110)
     axes = figure.subplots(1, len(_STEPS), sharey=True)
+    colors = [COLORS[i % len(COLORS)] for i in range(len(setting.rows))]
     for axis, steps in zip(axes, _STEPS):
-        for row in setting.rows:
+        ends = {}
+        for row, color in zip(setting.rows, colors):
             curves = [
                 result["values"][_label(row, steps)]
                 for result in results.values()
@@ -69,14 +72,23 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
             ]
             accuracy = np.array([list(curve.values()) for curve in curves])
             radii = [0.0, *_RADII[setting.epsilon]]
-            axis.plot(radii, accuracy.mean(axis=0), marker="o", markersize=3, label=ROWS[row])
-            axis.fill_between(radii, accuracy.min(axis=0), accuracy.max(axis=0), alpha=0.2)
+            mean = accuracy.mean(axis=0)
+            axis.plot(radii, mean, "o-", color=color, linewidth=2, markersize=4)
+            axis.fill_between(
+                radii,
+                accuracy.min(axis=0),
+                accuracy.max(axis=0),
+                color=color,
+                alpha=0.2,
+                linewidth=0,
+            )
+            ends[ROWS[row]] = radii[-1], mean[-1], color
         axis.set_title(f"PGD-{steps}", fontsize=11)
         axis.set_xlabel("radius (pixels in [0, 1])")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy, %")
     axes[0].set_ylim(0, 100)
-    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
+    label_ends(axes[-1], ends)
     figure.tight_layout()
     figure.savefig(path)
 

@@ -57,7 +57,10 @@ def _bend(surfaces: np.ndarray) -> float:
 
 
 def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
-    """A surface a model, of its first seed: around the first test image, and the mean over all."""
+    """A surface a model, of its first seed: around the first test image, and the mean over all.
+
+    Heights differ by orders of magnitude, so the surfaces of one scale share it, and it is said.
+    """
     first = {row: _of_first_seed(results, row) for row in setting.rows}
     figure = matplotlib.figure.Figure((2.9 * len(first), 6.6), dpi=110)
     distances = np.linspace(0, setting.epsilon, len(next(iter(first.values()))["surface"]))
@@ -69,13 +72,22 @@ def draw(setting: Setting, results: dict, path: pathlib.Path) -> None:
         for column, (row, result) in enumerate(first.items()):
             place = line * len(first) + column + 1
             axis = figure.add_subplot(2, len(first), place, projection="3d")
-            axis.plot_surface(along, aside, np.array(result[name]), cmap="viridis", linewidth=0)
-            axis.set_title(f"{ROWS[row]}\n{title}", fontsize=9)
+            surface = np.array(result[name])
+            top = _scale(surface.max())
+            axis.plot_surface(along, aside, surface, cmap="viridis", linewidth=0, vmin=0, vmax=top)
+            axis.set_zlim(0, top)
+            axis.set_title(f"{ROWS[row]}\n{title}\nloss from 0 to {top:g}", fontsize=9)
             axis.set_xlabel("adversarial", fontsize=7)
             axis.set_ylabel("random", fontsize=7)
             axis.tick_params(labelsize=6)
     figure.tight_layout(h_pad=2.5)
     figure.savefig(path)
+
+
+def _scale(highest: float) -> float:
+    """The least of 1, 3, 10, 30 and so on, up and down, that is not below."""
+    decade = 10.0 ** np.floor(np.log10(max(highest, 1e-6)))
+    return next(decade * factor for factor in (1, 3, 10) if highest <= decade * factor)
 
 
 def _of_first_seed(results: dict, row: str) -> dict:

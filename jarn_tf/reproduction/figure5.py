@@ -57,6 +57,7 @@ def _cell(setting: Setting, row: str, name: str, value: float, seed: int) -> dic
     workdir = models.trained(setting, row, seed, **changes)
     return {
         "values": {f"{row}, {name} {value:g}": models.accuracies(setting, workdir)},
+        "examples": len(models.dataset(setting).test),
         "notes": models.collapse_notes(setting, row, f"{name} {value:g}", seed, **changes),
     }
 

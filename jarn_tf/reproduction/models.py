@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import pathlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ import keras
 
 from jarn_tf import data
 from jarn_tf.evaluation import Attack, robustness
-from jarn_tf.files import read_json, write_json
 from jarn_tf.reproduction.results import Cell
 from jarn_tf.reproduction.setting import COST, ROWS, Setting
 from jarn_tf.runs import evaluating, evaluations, training
@@ -69,18 +67,9 @@ def attacks(setting: Setting, epsilon: float | None = None) -> dict[str, Attack]
 
 
 def timed(config: Config, folder: pathlib.Path) -> float | None:
-    """Trains a run, or goes on with it; the CPU minutes that its training took.
-
-    They are kept in the folder, for a cell that is interrupted after its training. None where the
-    training itself was interrupted, as nothing says what it took before.
-    """
-    kept = folder / "cpu_minutes.json"
-    unbroken = not Workdir(folder).checkpoints.exists()
-    started = time.process_time()
+    """Trains a run, or goes on with it; the CPU minutes that its training took, if it says."""
     training.train(config, folder, [])
-    if unbroken:
-        write_json(kept, {"cpu_minutes": (time.process_time() - started) / 60})
-    return read_json(kept)["cpu_minutes"] if kept.exists() else None
+    return Workdir(folder).cpu_minutes()
 
 
 def withstood(

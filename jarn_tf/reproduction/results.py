@@ -10,11 +10,12 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from jarn_tf import differences
 from jarn_tf.durations import in_words
+from jarn_tf.evaluation.interval import interval_text
 from jarn_tf.files import read_json, write_atomically, write_json
 from jarn_tf.reproduction.setting import ROWS, SETTINGS_OF, Setting, digest_of_run
 from jarn_tf.runs.config import Config
@@ -29,8 +30,9 @@ class Cell:
         name: Its key in the result file.
         seed: Its seed.
         cost: How long it takes beside the other cells, in any unit; for the time estimate.
-        compute: The work. Returns `values`, row label to column label to number, and whatever else
-            a figure is drawn from; JSON values.
+        compute: The work. Returns `values`, row label to column label to number; `examples`, where
+            these are accuracies on so many test images; and whatever else a figure is drawn from;
+            JSON values.
         run: The training behind it, where the name alone does not say which.
         asked: What is asked of the trained model, where the name does not say it; JSON values.
         after: Names of the cells that it is made from: a result older than one of them is no
@@ -119,7 +121,7 @@ def read(setting: Setting) -> dict[str, Any]:
         content = read_json(path)
         there, content["cells"] = dict(content["setting"]), dict(content["cells"])
         for cell in content["cells"].values():
-            dict(cell["values"]), int(cell["seed"])
+            dict(cell["values"]), int(cell["seed"]), int(cell.get("examples", 1))
         str(content["machine"]), str(content["date"]), str(content["versions"]["tensorflow"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -200,11 +202,20 @@ def markdown(title: str, setting: Setting, table: Sequence[Number], content: dic
         [
             f"## {title}\n\n",
             f"{setting.dataset}, scale {setting.scale}, preset {setting.preset}, {listed}. "
-            f"{content['machine']}, TensorFlow {content['versions']['tensorflow']}, "
-            f"{content['date']}.\n\n",
+            f"{_sample(results)}{content['machine']}, TensorFlow "
+            f"{content['versions']['tensorflow']}, {content['date']}.\n\n",
             *(f"| {' | '.join(line)} |\n" for line in lines),
             *(f"\n{note}\n" for result in results for note in result.get("notes", ())),
         ]
+    )
+
+
+def _sample(results: Collection[dict]) -> str:
+    """How many images the accuracies are of, where the cells say it, and what that leaves open."""
+    return "".join(
+        f"{examples:,} test images: 50 % on them has the 95 % interval "
+        f"{interval_text(0.5, examples)}. "
+        for examples in sorted({int(r["examples"]) for r in results if "examples" in r})
     )
 
 

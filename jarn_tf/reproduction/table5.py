@@ -49,7 +49,8 @@ def _cell(setting: Setting, row: str, seed: int) -> dict:
         )["classifier"]
         for column, attack in _ATTACKS.items():
             values[f"{source}, {column}"] = 100 * found[attack]
-    return {"values": {row: values | {"clean": 100 * clean[0]["accuracy"]}}}
+    values["clean"] = 100 * clean[0]["accuracy"]
+    return {"values": {row: values}, "examples": len(test)}
 
 
 def published(setting: Setting, row: str, column: str) -> float | None:

@@ -15,7 +15,8 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def _cell(setting: Setting, row: str, seed: int) -> dict:
-    return {"values": {row: models.accuracies(setting, models.trained(setting, row, seed))}}
+    accuracies = models.accuracies(setting, models.trained(setting, row, seed))
+    return {"values": {row: accuracies}, "examples": len(models.dataset(setting).test)}
 
 
 def published(setting: Setting, row: str, column: str) -> float | None:

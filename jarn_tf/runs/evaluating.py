@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -14,7 +14,7 @@ from jarn_tf.digests import digest_of_model
 from jarn_tf.evaluation import Attack
 from jarn_tf.files import write_atomically
 from jarn_tf.resume import Parts
-from jarn_tf.runs import evaluations, summaries
+from jarn_tf.runs import attacked, evaluations, summaries
 from jarn_tf.runs.config import declarations
 from jarn_tf.runs.presets import preset
 from jarn_tf.runs.saved import classifier_for_dataset, load_classifier
@@ -113,13 +113,14 @@ def evaluate(
     verdict_epsilon: float | None = None,
     seed: int = 0,
     workers: Workers | None = None,
+    command: str | None = None,
 ) -> dict:
     """Attacks a classifier on test images and adds what it finds to `evaluation.json`.
 
-    Beside it `adversarial/epsilon_E.npz` of each radius, see `evaluation.robustness`, a text for
-    TensorBoard in `test/`, and, with a verdict, `figures/verdict.png`. While it runs,
-    `evaluation_state/` holds what is done: the same call continues an interrupted evaluation and
-    ends with the same results.
+    Beside it `adversarial/epsilon_E.npz` of each radius, see `evaluation.robustness`, pictures of
+    them in `figures/attacked.png`, a text for TensorBoard in `test/`, and, with a verdict,
+    `figures/verdict.png`. While it runs, `evaluation_state/` holds what is done: the same call
+    continues an interrupted evaluation and ends with the same results.
 
     Args:
         target: The classifier and what to evaluate it on.
@@ -130,6 +131,7 @@ def evaluate(
             verdict.
         seed: Seed of the verdict.
         workers: What the attacks are divided over. All read `target.output`, the first writes.
+        command: The command line behind the call, noted in the evaluation.
 
     Returns:
         The evaluation, as `runs.evaluations` says.
@@ -159,14 +161,16 @@ def evaluate(
         output = target.output if workers.first else None
         with workers.first_holds(locked(target.output)):
             found = measured(classifier, target.dataset, test, list_of_attacks, parts, output)
+            found["command"] = command
             print(f"\n{evaluation.report_text(found)}\n")
             verdict = None
             if verdict_epsilon is not None:
                 verdict = _judge(classifier, test.first(_JUDGED), verdict_epsilon, seed, parts)
                 found["verdict"] = verdict.as_dict()
             if output:
+                _draw_attacked(target, classifier, test)
                 if verdict:
-                    _draw(target, verdict)
+                    _draw_verdict(target, verdict)
                 evaluations.add(output, found)
                 summaries.write_evaluations(Workdir(output))
                 parts.discard()
@@ -191,7 +195,7 @@ def measured(
         parts: As in `evaluation.robustness`.
         output: Folder that gets `adversarial/`; None for none.
     """
-    save_to = None if output is None else output / "adversarial"
+    save_to = None if output is None else Workdir(output).adversarial
     of = (classifier, test.floats, test.labels, list_of_attacks, parts, save_to)
     return {
         "dataset": dataset,
@@ -244,15 +248,24 @@ def _judge(
     return verdict
 
 
-def _draw(target: Target, verdict: evaluation.Verdict) -> None:
-    figure = target.output / "figures" / "verdict.png"
-    figure.parent.mkdir(parents=True, exist_ok=True)
+def _draw_attacked(target: Target, classifier: keras.Model, test: data.Split) -> None:
+    run = Workdir(target.output)
+    title = f"{target.dataset}: the first test images that are classified right"
+    _draw(run.attacked, lambda path: attacked.draw(path, run.adversarial, classifier, test, title))
+
+
+def _draw_verdict(target: Target, verdict: evaluation.Verdict) -> None:
     title = (
         f"{target.dataset}, first {verdict.examples} test images: gradients {verdict.label}"
         f" at {verdict.epsilon:.3g}"
     )
-    write_atomically(
-        figure,
+    _draw(
+        Workdir(target.output).verdict,
         lambda path: evaluation.verdict_figure(path, verdict.accuracies, verdict.epsilon, title),
     )
-    print(f"Figure: {figure}\n")
+
+
+def _draw(figure: pathlib.Path, draw: Callable[[pathlib.Path], None]) -> None:
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(figure, draw)
+    print(f"Figure: {figure}")

@@ -2,8 +2,8 @@
 
 The newest stands at the top level: `dataset`, `examples`, `attacks` (the rows of
 `evaluation.robustness`), `saliency`, `collapsed_to_class`, `versions`, `model` and `data` (digests
-of the classifier and of the test images) and, if it was judged, `verdict`. The others stand in the
-same form in the list `earlier`, newest first.
+of the classifier and of the test images), `command` (the command line, where there was one) and, if
+it was judged, `verdict`. The others stand in the same form in the list `earlier`, newest first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jarn_tf.evaluation import Attack, report_markdown, report_text
 from jarn_tf.files import read_json, write_json
 
 #: Keys of a row that say what came out; the others say what was asked.
-_OUTCOME = ("accuracy", "seconds")
+_OUTCOME = ("accuracy", "interval", "examples", "seconds")
 
 
 def read(folder: pathlib.Path, name: str = "evaluation.json") -> list[dict[str, Any]]:

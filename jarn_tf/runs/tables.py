@@ -8,13 +8,21 @@ For `launch.train --show`, TensorBoard, `docs/settings.md` and `docs/presets.md`
 from __future__ import annotations
 
 import pathlib
+import shlex
 import sys
 import textwrap
 from typing import Any
 
 from jarn_tf.arguments import DATASETS
-from jarn_tf.runs.config import DEFENSES, PRESETS, Config, declarations, defaults
-from jarn_tf.runs.presets import Resolved, changed, find, resolve
+from jarn_tf.runs.config import (
+    DEFENSES,
+    NO_EFFECT,
+    PRESETS,
+    Config,
+    declarations,
+    defaults,
+)
+from jarn_tf.runs.presets import Resolved, changed, find, preset, resolve
 
 _NOT_MEASURED = "not measured"
 
@@ -31,7 +39,7 @@ def resolved_table(resolved: Resolved) -> str:
     lines += ["", f"{'setting':<26}{'value':<32}source"]
     used = [name for name in declarations() if config.uses(name)]
     lines += [
-        f"{name:<26}{_short(getattr(config, name)):<31} {resolved.sources[name]}" for name in used
+        f"{name:<26}{short(getattr(config, name)):<31} {resolved.sources[name]}" for name in used
     ]
     rest = [name for name in declarations() if name not in used]
     if rest:
@@ -46,14 +54,39 @@ def settings_markdown(config: Config) -> str:
     if others:
         lines += ["", "| other than the preset | here | preset |", "| --- | --- | --- |"]
         for name, value in others.items():
-            lines.append(f"| `{name}` | {_short(getattr(config, name))} | {_short(value)} |")
+            lines.append(f"| `{name}` | {short(getattr(config, name))} | {short(value)} |")
     else:
         lines += ["", "Every setting is the preset's."]
     lines += ["", "All settings in use:", "", "| setting | value |", "| --- | --- |"]
     for name in declarations():
         if config.uses(name):
-            lines.append(f"| `{name}` | {_short(getattr(config, name))} |")
+            lines.append(f"| `{name}` | {short(getattr(config, name))} |")
     return "\n".join(lines)
+
+
+def training_command(settings: dict[str, Any], workdir: pathlib.Path) -> str:
+    """The command that trains a run with the settings of a `config.json` in a folder.
+
+    Raises:
+        ValueError: They are no settings of a run.
+    """
+    named = {name: settings.get(name) for name in ("dataset", "defense", "preset")}
+    own = preset(**named).as_dict()
+    given = named | {"seed": settings.get("seed")}
+    for name, value in settings.items():
+        if value is None or value == own.get(name) or name in (*given, *NO_EFFECT):
+            continue
+        whole, nested, _ = name.partition(".")
+        if nested:  # such as sgd:0.1:0.9
+            parts = [settings[f"{whole}.{part}"] for part in ("name", "learning_rate", "momentum")]
+            given[whole] = ":".join(str(part) for part in parts if part)
+        elif isinstance(value, list):
+            pairs = (v if isinstance(v, list) else [v] for v in value)
+            given[name] = ",".join(":".join(map(str, pair)) for pair in pairs)
+        else:
+            given[name] = str(value).lower() if isinstance(value, bool) else value
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    return shlex.join(["python", "-m", "launch.train", *flags, f"--workdir={workdir}"])
 
 
 def settings_page() -> str:
@@ -72,7 +105,7 @@ def settings_page() -> str:
     ]
     of_their_own = defaults()
     for name, declared in declarations().items():
-        value = _short(of_their_own[name]) if name in of_their_own else ""
+        value = short(of_their_own[name]) if name in of_their_own else ""
         lines.append(f"| `{name}` | {declared.kind.takes} | {value} | {_help(name)} |")
     return "\n".join(lines) + "\n"
 
@@ -128,15 +161,13 @@ def _values(dataset: str, name: str) -> list[str]:
     chosen = find(dataset, name)
     lines = ["| defense | setting | value | source |", "| --- | --- | --- | --- |"]
     for key, (value, source) in chosen.base.items():
-        lines.append(f"| all | `{key}` | {_short(value)} | {source} |")
+        lines.append(f"| all | `{key}` | {short(value)} | {source} |")
     for defense in DEFENSES:
         resolved = resolve(dataset, defense, name)
         for key, (value, _) in chosen.base.items():
             here = getattr(resolved.config, key)
             if here != value and resolved.config.uses(key):
-                lines.append(
-                    f"| `{defense}` | `{key}` | {_short(here)} | {resolved.sources[key]} |"
-                )
+                lines.append(f"| `{defense}` | `{key}` | {short(here)} | {resolved.sources[key]} |")
     return lines
 
 
@@ -149,7 +180,7 @@ def _help(name: str) -> str:
     return f"{declared.help} For {declared.needs}." if declared.needs else declared.help
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A value as its flag takes it; a long list by its ends."""
     if value is None:
         return "unset"

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 
 import keras
@@ -140,7 +141,10 @@ def _go_on(
     summaries.forget_after(mine, int(model.step))
     summaries.write_settings(config, mine.path)
     others = [*watching, *_writing(config, dataset, mine), history, callbacks.EpochLine()]
+    started = time.process_time()
     _fit(model, config, dataset, backup, others)
+    if not begun:
+        write_json(mine.cost, {"cpu_minutes": (time.process_time() - started) / 60})
 
 
 def _begun(config: Config, run: Workdir) -> Config:
@@ -295,7 +299,12 @@ def _draw_jacobians(model: Defense, config: Config, shown: data.Split, path: pat
     path.parent.mkdir(exist_ok=True)
     jacobians = evaluation.jacobians_of(model, shown.floats, shown.labels)
     pictures = evaluation.jacobian_pictures(model, shown.floats, jacobians)
-    title = f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}"
+    title = (
+        f"{config.dataset}, {config.pair}, preset {config.preset}, seed {config.seed}\n"
+        f"Jacobian: gradient of the {evaluation.differentiated(model)} (grey is 0)"
+    )
+    if "adapted_jacobian" in pictures:
+        title += "; adapted: what the discriminator sees"
     write_atomically(
         path,
         lambda temporary: evaluation.jacobian_figure(temporary, pictures, shown.labels, title),

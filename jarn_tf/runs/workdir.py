@@ -76,8 +76,27 @@ class Workdir:
         return self.path / "before.json"
 
     @property
+    def cost(self) -> pathlib.Path:
+        """CPU minutes of the training, where that was not interrupted."""
+        return self.path / "cpu_minutes.json"
+
+    @property
     def jacobians(self) -> pathlib.Path:
         return self.path / "figures" / "jacobians.png"
+
+    @property
+    def attacked(self) -> pathlib.Path:
+        """Of the newest evaluation by `runs.evaluating`, as `adversarial` is."""
+        return self.path / "figures" / "attacked.png"
+
+    @property
+    def verdict(self) -> pathlib.Path:
+        return self.path / "figures" / "verdict.png"
+
+    @property
+    def adversarial(self) -> pathlib.Path:
+        """Folder of what `evaluation.robustness` saves."""
+        return self.path / "adversarial"
 
     def settings(self) -> dict[str, Any]:
         """The settings in `config.json`, nested ones joined by a dot.
@@ -112,6 +131,13 @@ class Workdir:
         except (OSError, KeyError, TypeError, ValueError):
             return 0
         return steps if isinstance(steps, int) and 0 <= steps < 2**63 else 0  # as TensorBoard's
+
+    def cpu_minutes(self) -> float | None:
+        """CPU minutes of the training; None where it was interrupted, or is of before they were."""
+        try:
+            return float(read_json(self.cost)["cpu_minutes"])
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
 
     def write_config(self, config: Config, steps: int, digest: str) -> None:
         """Makes the folder and says in it what it is of, unless that is said."""
