@@ -1,4 +1,4 @@
-"""The direction of every gradient attack: the sign of a loss's input gradient."""
+"""What every gradient attack follows: the gradient of a loss with respect to the image."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from jarn_tf.precision import input_gradient
 
 
 @tf.function(reduce_retracing=True)
-def ascent_direction(
+def loss_and_gradient(
     classifier: keras.Model,
     images: tf.Tensor,
     labels: tf.Tensor,
     loss: str,
     targets: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Logits, losses [batch] in inference mode, and the sign of the losses' input gradient.
-
-    Where the classifier has no gradient, as behind a rounding, or one that is not a number, the
-    direction is 0.
-    """
+    """Logits, losses [batch] in inference mode, and the losses' input gradient."""
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits, values = logits_and_loss(classifier, images, labels, loss, targets)
         total = tf.reduce_sum(values)
-    direction = tf.sign(input_gradient(tape, total, images, classifier))
-    return logits, values, tf.where(tf.math.is_nan(direction), 0.0, direction)
+    return logits, values, input_gradient(tape, total, images, classifier)
 
 
 def logits_and_loss(classifier, images, labels, loss, targets=None):

@@ -38,6 +38,7 @@ def autoattack(
     labels: Labels = None,
     *,
     epsilon: float,
+    norm: str = "linf",
     version: str = "standard",
     seed: int = 0,
     batch_size: int = 500,
@@ -59,7 +60,8 @@ def autoattack(
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
+        norm: What it is measured in: `"linf"` or `"l2"`.
         version: `"standard"`, the only one.
         seed: Seed of every random choice.
         batch_size: Images attacked at once, at most 500 here. Memory depends on it, and so does
@@ -81,14 +83,14 @@ def autoattack(
     diverse parameter-free attacks", ICML 2020.
     """
     arguments.one_of("version", version, tuple(VERSIONS))
-    arguments.radius(epsilon)
+    arguments.radius(epsilon, norm=norm)
     arguments.seed(seed)
     arguments.whole("batch_size", batch_size)
     members = VERSIONS[version]
     parts = Parts(None, {})
     if state is not None:
         identity = _identity(classifier, images, labels)
-        identity |= {"epsilon": float(epsilon), "settings": [version, int(seed)]}
+        identity |= {"epsilon": float(epsilon), "settings": [version, norm, int(seed)]}
         parts = Parts(state, identity)
 
     def attack_part(images, labels, first):
@@ -106,6 +108,7 @@ def autoattack(
             if len(left):
                 options = {
                     "epsilon": epsilon,
+                    "norm": norm,
                     "seed": _seed(seed, first, number),
                     "batch_size": batch_size,
                 }

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import arguments, losses
-from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.ascent import loss_and_gradient
+from jarn_tf.attacks.ball import Ball, balls
 from jarn_tf.attacks.batches import Images, Labels, in_batches
-from jarn_tf.attacks.linf import linf_bounds, project_linf
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.randomness import uniform_rows
 
@@ -23,6 +23,7 @@ def pgd(
     labels: Labels = None,
     *,
     epsilon: float,
+    norm: str = "linf",
     step_size: float | None = None,
     steps: int = 40,
     restarts: int = 1,
@@ -43,7 +44,8 @@ def pgd(
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
+        norm: What it is measured in: `"linf"` or `"l2"`.
         step_size: Step eta of Eq. 4; the paper gives none. Unless told 2.5 * epsilon / steps
             (Madry et al.), at most epsilon / 4 (the authors' released code: 2/255 at 8/255).
         steps: Gradient steps of each restart.
@@ -63,7 +65,7 @@ def pgd(
     Raises:
         ValueError: Bad images, labels, epsilon, steps, restarts, loss or batch size.
     """
-    arguments.radius(epsilon)
+    arguments.radius(epsilon, norm=norm)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
     arguments.truth("random_start", random_start)
@@ -79,7 +81,6 @@ def pgd(
     )
 
     def attack(images, labels, first):
-        lower, upper = linf_bounds(images, epsilon)
         state = _State(
             points=images.numpy().copy(),
             direction=np.zeros(images.shape, np.float32),
@@ -87,15 +88,15 @@ def pgd(
             highest=np.full(len(images), -np.inf, np.float32),
             fallen=np.zeros(len(images), bool),
             labels=labels.numpy(),
-            lower=lower.numpy(),
-            upper=upper.numpy(),
+            ball=balls(norm, images, epsilon),
         )
         attack_survivors(climb, state, 1)  # the images themselves
         for restart in range(restarts):
             start = images
             if random_start:
-                start += uniform_rows(first, images.shape, (seed, restart), -epsilon, epsilon)
-            state.points[:] = project_linf(start, (lower, upper))
+                noise = uniform_rows(first, images.shape, (seed, restart), -epsilon, epsilon)
+                start += state.ball.fill(noise, epsilon)
+            state.points[:] = state.ball.project(start)
             state.direction[:] = 0.0
             attack_survivors(climb, state, 1 + steps)
         return state.best
@@ -117,8 +118,7 @@ class _State(NamedTuple):
     highest: tf.Tensor  # the loss at `best`
     fallen: tf.Tensor  # met a misclassified point, where the search stops at one
     labels: tf.Tensor
-    lower: tf.Tensor
-    upper: tf.Tensor
+    ball: Ball
 
 
 @tf.function(reduce_retracing=True)
@@ -126,10 +126,8 @@ def _climb(classifier, step_size, loss, stop, state, first, steps):
     """The loop of Eq. 4, compiled."""
     del first  # every step is the same
     for _ in tf.range(steps):
-        points = project_linf(
-            state.points + step_size * state.direction, (state.lower, state.upper)
-        )
-        logits, values, direction = ascent_direction(classifier, points, state.labels, loss)
+        points = state.ball.project(state.points + step_size * state.direction)
+        logits, values, gradient = loss_and_gradient(classifier, points, state.labels, loss)
         better = values > state.highest
         fallen = state.fallen
         if stop:
@@ -138,7 +136,7 @@ def _climb(classifier, step_size, loss, stop, state, first, steps):
             fallen = fallen | wrong
         state = state._replace(
             points=points,
-            direction=direction,
+            direction=state.ball.steepest(gradient),
             best=tf.where(better[:, None, None, None], points, state.best),
             highest=tf.where(better, values, state.highest),
             fallen=fallen,

@@ -29,11 +29,12 @@ class Attack:
         name: `"clean"`; `"fgsm"`; `"pgdK"` or `"pgdK_margin"` for a whole number K of steps;
             `"apgd_ce"`, `"apgd_dlr"`, `"apgd_margin"`, `"apgd_t"`, `"fab_t"` or `"square"` with the
             settings of AutoAttack; or `"autoattack"`.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
         restarts: Independent runs, of all but FGSM and AutoAttack.
         step_size: Step of PGD; None for `attacks.pgd`'s own.
         random_start: Whether PGD starts at a random point of the ball.
         seed: Seed of everything random.
+        norm: What epsilon is measured in: `"linf"` or `"l2"`.
     """
 
     name: str
@@ -42,10 +43,11 @@ class Attack:
     step_size: float | None = None
     random_start: bool = True
     seed: int = 0
+    norm: str = "linf"
 
     def __post_init__(self):
         arguments.attack(self.name)
-        arguments.radius(self.epsilon)
+        arguments.radius(self.epsilon, norm=self.norm)
         arguments.whole("restarts", self.restarts)
         arguments.seed(self.seed)
         if self.step_size is not None:
@@ -96,7 +98,7 @@ class Attack:
         common = {"batch_size": batch_size, "progress": progress}
         if self.name == "clean":
             return in_batches("clean", lambda images, labels, first: images, *of, **common)
-        common["epsilon"] = self.epsilon
+        common |= {"epsilon": self.epsilon, "norm": self.norm}
         if self.name == "fgsm":
             return attacks.fgsm(*of, **common)
         common["seed"] = self.seed
@@ -118,7 +120,13 @@ class Attack:
 
     def row(self, classes: int = 10) -> dict:
         """What identifies the attack, on so many classes, in `evaluation.json`."""
-        row = {"name": self.name, "epsilon": self.epsilon, "steps": self.steps, "restarts": 0}
+        row = {
+            "name": self.name,
+            "epsilon": self.epsilon,
+            "norm": self.norm,
+            "steps": self.steps,
+            "restarts": 0,
+        }
         if self.name not in ("clean", "fgsm"):
             row["restarts"] = 1 if self.name == "autoattack" else self.restarts
             row["seed"] = self.seed

@@ -64,9 +64,10 @@ def in_words(found: dict) -> str:
     rows = [row for row in found["attacks"] if row["name"] not in ("clean", "worst_case")]
     clean = next(row["accuracy"] for row in found["attacks"] if row["name"] == "clean")
     text = f"Of {found['examples']:,} test images {clean:.1%} are classified right."
-    for epsilon in dict.fromkeys(row["epsilon"] for row in rows):
-        left = [f"{r['name']} leaves {r['accuracy']:.1%}" for r in rows if r["epsilon"] == epsilon]
-        text += f" At epsilon {epsilon:.3g} {', '.join(left)}."
+    for ball in dict.fromkeys(_ball(row) for row in rows):
+        left = [f"{r['name']} leaves {r['accuracy']:.1%}" for r in rows if _ball(r) == ball]
+        norm, epsilon = ball
+        text += f" At {'L2 ' if norm == 'l2' else ''}epsilon {epsilon:.3g} {', '.join(left)}."
     return textwrap.fill(text, 100)
 
 
@@ -79,7 +80,7 @@ def report_text(found: dict) -> str:
     for row in found["attacks"]:
         epsilon, restarts, accuracy = _cells(row)
         lines.append(
-            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{accuracy:>10}{row['seconds']:>10.1f}"
+            f"{_name(row):<18}{epsilon:>10}{restarts:>10}{accuracy:>10}{row['seconds']:>10.1f}"
         )
         if "instead" in row:
             lines.append(f"  Note: {row['instead']}.")
@@ -92,7 +93,7 @@ def report_markdown(found: dict) -> str:
     """The accuracies of a `report`, and its `verdict` if it has one as `Verdict.as_dict` gives."""
     lines = [in_words(found), "", "| attack | epsilon | restarts | accuracy |", "|---|---|---|---|"]
     for row in found["attacks"]:
-        lines.append(f"| {' | '.join((row['name'], *_cells(row)))} |")
+        lines.append(f"| {' | '.join((_name(row), *_cells(row)))} |")
     notes = [f"{row['name']}: {row['instead']}." for row in found["attacks"] if "instead" in row]
     lines += [line for note in (*notes, *warnings_of(found)) for line in ("", note)]
     verdict = found.get("verdict")
@@ -120,6 +121,16 @@ def verdict_text(verdict: Verdict) -> str:
         lines.append(f"{piece.name:<34}{piece.label:<12}{first}")
         lines += [" " * 46 + line for line in rest]
     return "\n".join(lines)
+
+
+def _ball(row: dict) -> tuple[str, float]:
+    """Norm and radius of a row; files from before there were norms are of L-infinity."""
+    return row.get("norm", "linf"), row["epsilon"]
+
+
+def _name(row: dict) -> str:
+    """The attack's name, with its norm where that is not L-infinity."""
+    return row["name"] + (" (L2)" if _ball(row)[0] == "l2" else "")
 
 
 def _cells(row: dict) -> tuple[str, str, str]:

@@ -67,6 +67,7 @@ def write_accuracies(found: dict, run: Workdir) -> None:
     with tf.summary.create_file_writer(str(run.path / "test")).as_default(step=run.steps()):
         for row in found["attacks"]:
             at = f"_at_{row['epsilon']:.3g}" if row["epsilon"] else ""
+            at = ("_l2" if row["norm"] == "l2" else "") + at
             tf.summary.scalar(f"accuracy/{row['name']}{at}", row["accuracy"])
 
 
