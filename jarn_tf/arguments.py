@@ -20,6 +20,7 @@ ATTACK_LOSSES = ("cross_entropy", "margin")
 PARAMETER_FREE = ("apgd_ce", "apgd_t", "fab_t", "square", "apgd_dlr", "apgd_margin")
 APGD_LOSSES = ("cross_entropy", "dlr", "margin")
 NORMS = ("linf", "l2")
+VERSIONS = ("standard", "plus", "rand")
 ATTACK_NAMES = (
     "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
     f"{', '.join(PARAMETER_FREE)}, autoattack"

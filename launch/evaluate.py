@@ -44,6 +44,12 @@ flags.DEFINE(
     "linf",
     "What epsilon is measured in. l2 needs --epsilon.",
 )
+flags.DEFINE(
+    command.Words(arguments.VERSIONS),
+    "version",
+    "standard",
+    "Of autoattack: plus has more attacks and starts, rand is for models that answer at random.",
+)
 flags.DEFINE_integer("examples", None, "Use the first so many test images. Unset: all.")
 flags.DEFINE_integer("restarts", 1, "Independent runs of PGD, APGD, FAB, Square.")
 flags.DEFINE(
@@ -93,6 +99,7 @@ def main(argv: list[str]) -> None:
                 name,
                 epsilon,
                 norm=FLAGS.norm,
+                version=FLAGS.version,
                 restarts=FLAGS.restarts,
                 step_size=FLAGS.step_size,
                 random_start=FLAGS.random_start,

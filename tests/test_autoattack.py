@@ -426,7 +426,9 @@ def test_projection_on_a_hyperplane_is_the_linear_program_s(rng):
     normal[:, 2, 2] = 0
     target = rng.uniform(0, 1, (n, *shape))
     offset = (normal * target).sum(axis=(1, 2, 3)).astype(np.float32)
-    steps = project_on_hyperplane(tf.constant(points), normal, offset).numpy()
+    steps = project_on_hyperplane(
+        tf.constant(points), normal, offset, LinfBall.steepest(tf.constant(normal))
+    ).numpy()
     assert (points + steps).min() >= -1e-6 and (points + steps).max() <= 1 + 1e-6
     np.testing.assert_allclose((normal * (points + steps)).sum(axis=(1, 2, 3)), offset, atol=1e-4)
     for i in range(n):
@@ -446,9 +448,10 @@ def test_projection_on_a_hyperplane_is_the_linear_program_s(rng):
 def test_projection_where_the_hyperplane_is_out_of_reach():
     points = tf.constant([[[[0.25], [0.5]]]])
     normal = tf.constant([[[[1.0], [-2.0]]]])
-    steps = project_on_hyperplane(points, normal, tf.constant([5.0]))
+    direction = LinfBall.steepest(normal)
+    steps = project_on_hyperplane(points, normal, tf.constant([5.0]), direction)
     np.testing.assert_allclose(np.ravel(steps), [0.75, -0.5])
-    nothing = project_on_hyperplane(points, 0 * normal, tf.constant([5.0]))
+    nothing = project_on_hyperplane(points, 0 * normal, tf.constant([5.0]), 0 * direction)
     np.testing.assert_array_equal(nothing, tf.zeros_like(points))
 
 
@@ -509,8 +512,8 @@ def test_autoattack_is_the_worst_case_of_its_members(digits_classifier, digits, 
 def test_autoattack_tries_the_published_attacks_in_order():
     standard = VERSIONS["standard"]
     assert list(standard) == ["apgd_ce", "apgd_t", "fab_t", "square"]
-    with pytest.raises(ValueError, match="version must be one of standard. Received: 'plus'"):
-        attacks.autoattack(*linear(), epsilon=0.1, version="plus")
+    with pytest.raises(ValueError, match="version must be one of standard, plus, rand. Received"):
+        attacks.autoattack(*linear(), epsilon=0.1, version="fast")
 
 
 def test_misclassified_images_are_left_alone(digits_classifier, digits):

@@ -31,6 +31,7 @@ def apgd(
     restarts: int = 1,
     loss: str = "cross_entropy",
     targets: int = 0,
+    eot_samples: int = 1,
     seed: int = 0,
     batch_size: int = 128,
     progress: bool = False,
@@ -58,6 +59,9 @@ def apgd(
             three classes, its targeted form four; with fewer the margin is climbed instead.
         targets: 0, or the number of wrong classes that are aimed at in turn, the likeliest first;
             at most all of them. Needs `loss="dlr"` or `"margin"`.
+        eot_samples: Passes that each gradient and loss is the mean of (expectation over
+            transformation, Athalye et al., 2018), for classifiers that answer at random. As in the
+            released code a point is misclassified if the last of them says so.
         seed: Seed of the random starts.
         batch_size: Images attacked at once. Memory depends on it, results but by rounding.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
@@ -77,12 +81,13 @@ def apgd(
     arguments.whole("restarts", restarts)
     arguments.seed(seed)
     arguments.whole("targets", targets, least=0)
+    arguments.whole("eot_samples", eot_samples)
     arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
     lengths = tf.constant(_interval_lengths(steps))
 
     def attack(images, labels, first):
         climbed = apgd_loss(loss, targets, checks.classes(classifier))
-        climb = functools.partial(_climb, classifier, lengths, climbed, targets > 0)
+        climb = functools.partial(_climb, classifier, lengths, climbed, targets > 0, eot_samples)
         aims = [np.zeros(len(images), np.int32)]
         if targets:
             aims = ranked_wrong_classes(classifier, images, labels, targets)
@@ -154,7 +159,7 @@ class _State(NamedTuple):
 
 
 @tf.function(reduce_retracing=True)
-def _climb(classifier, lengths, loss, targeted, state, first, steps):
+def _climb(classifier, lengths, loss, targeted, samples, state, first, steps):
     """Algorithm 1, compiled."""
     for step in tf.range(first, first + steps):
         size = state.step_size[:, None, None, None]
@@ -166,7 +171,9 @@ def _climb(classifier, lengths, loss, targeted, state, first, steps):
             + (1 - momentum) * (state.points - state.previous)
         )
         aim = state.aim if targeted else None
-        logits, values, gradient = loss_and_gradient(classifier, points, state.labels, loss, aim)
+        logits, values, gradient = loss_and_gradient(
+            classifier, points, state.labels, loss, aim, samples
+        )
         direction = state.ball.steepest(gradient)
 
         found = losses.misclassified(state.labels, logits)

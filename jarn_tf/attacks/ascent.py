@@ -16,8 +16,23 @@ def loss_and_gradient(
     labels: tf.Tensor,
     loss: str,
     targets: tf.Tensor | None = None,
+    samples: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Logits, losses [batch] in inference mode, and the losses' input gradient."""
+    """Logits, losses [batch] in inference mode, and the losses' input gradient.
+
+    Losses and gradient are the means of so many passes, where a classifier answers at random; the
+    logits are those of the last one.
+    """
+    logits, values, gradient = _one_pass(classifier, images, labels, loss, targets)
+    if samples > 1:
+        for _ in tf.range(samples - 1):
+            logits, more, steeper = _one_pass(classifier, images, labels, loss, targets)
+            values, gradient = values + more, gradient + steeper
+        values, gradient = values / samples, gradient / samples
+    return logits, values, gradient
+
+
+def _one_pass(classifier, images, labels, loss, targets):
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits, values = logits_and_loss(classifier, images, labels, loss, targets)

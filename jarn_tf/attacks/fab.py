@@ -1,4 +1,4 @@
-"""FAB, the fast adaptive boundary attack, in its targeted form (Croce & Hein, 2020)."""
+"""FAB, the fast adaptive boundary attack, untargeted and targeted (Croce & Hein, 2020)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import arguments, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import logits_of
 from jarn_tf.attacks.ball import Ball, balls, random_point
 from jarn_tf.attacks.batches import Images, Labels, in_batches
@@ -38,8 +38,8 @@ def fab(
 ) -> np.ndarray:
     """Looks for the nearest misclassified point at any distance and keeps those in the ball.
 
-    Each step moves to the boundary between the right class and the one aimed at, as if the logits
-    were linear, and a little toward the image; a misclassified point outside the ball is taken
+    Each step moves to the boundary between the right class and another one, as if the logits were
+    linear, and a little toward the image; a misclassified point outside the ball is taken
     back toward the image. It climbs no loss, so neither scale nor saturation of the logits
     matters. An image is left alone at its first misclassified point inside the ball; FAB by itself
     would go on to nearer ones.
@@ -57,7 +57,8 @@ def fab(
         restarts: Starts for each target: the first at the image, the others at random points
             within epsilon / 2.
         targets: Number of wrong classes that are aimed at in turn, the likeliest first; at most
-            all of them.
+            all of them. 0: each step takes the class whose boundary is nearest, which costs a
+            gradient for every class.
         seed: Seed of the random starts.
         batch_size: Images attacked at once. Memory depends on it, results but by rounding.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
@@ -76,8 +77,8 @@ def fab(
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
     arguments.seed(seed)
-    arguments.whole("targets", targets)
-    search = functools.partial(_search, classifier)
+    arguments.whole("targets", targets, least=0)
+    search = functools.partial(_search, classifier, targets > 0)
 
     def attack(images, labels, first):
         state = _State(
@@ -89,7 +90,10 @@ def fab(
             aim=np.zeros(len(images), np.int32),
             ball=balls(norm, images, epsilon),
         )
-        for number, aim in enumerate(ranked_wrong_classes(classifier, images, labels, targets)):
+        aims = [np.zeros(len(images), np.int32)]
+        if targets:
+            aims = ranked_wrong_classes(classifier, images, labels, targets)
+        for number, aim in enumerate(aims):
             state.aim[:] = aim
             for restart in range(restarts):
                 start = images
@@ -116,13 +120,16 @@ class _State(NamedTuple):
 
 
 @tf.function(reduce_retracing=True)
-def _search(classifier, state, first, steps):
-    """Algorithm 1 with one class to aim at, compiled."""
+def _search(classifier, targeted, state, first, steps):
+    """Algorithm 1, compiled."""
     del first  # every step is the same
     images = state.images
     for _ in tf.range(steps):
         points = state.points
-        lead, normal = _boundary(classifier, points, state.labels, state.aim)
+        if targeted:
+            lead, normal = _boundary(classifier, points, state.labels, state.aim)
+        else:
+            lead, normal = _nearest_boundary(classifier, points, state.labels, state.ball)
         # The hyperplane where the linearised logits are equal: normal * x = offset.
         offset = tf.reduce_sum(normal * points, axis=(1, 2, 3)) - lead
         direction = state.ball.steepest(normal)
@@ -153,6 +160,24 @@ def _boundary(classifier, points, labels, aim):
         lead = losses.targeted_margin(labels, logits_of(classifier, points), aim)
         total = tf.reduce_sum(lead)
     return lead, input_gradient(tape, total, points, classifier)
+
+
+def _nearest_boundary(classifier, points, labels, ball):
+    """What `_boundary` gives of the class whose boundary is nearest, as if logits were linear."""
+    nearest = tf.fill(tf.shape(labels), np.float32(np.inf))
+    lead, normal = tf.zeros_like(nearest), tf.zeros_like(points)
+    for aim in tf.range(checks.classes(classifier)):
+        of_aim, normal_of_aim = _boundary(
+            classifier, points, labels, tf.fill(tf.shape(labels), aim)
+        )
+        # The dual norm: what a step of norm 1 changes at most.
+        slope = tf.reduce_sum(normal_of_aim * ball.steepest(normal_of_aim), axis=(1, 2, 3))
+        distance = tf.where(labels == aim, np.inf, tf.abs(of_aim) / (slope + 1e-12))
+        nearer = distance < nearest
+        nearest = tf.where(nearer, distance, nearest)
+        lead = tf.where(nearer, of_aim, lead)
+        normal = tf.where(nearer[:, None, None, None], normal_of_aim, normal)
+    return lead, normal
 
 
 def project_on_hyperplane(

@@ -14,6 +14,7 @@ from jarn_tf.attacks.ascent import loss_and_gradient
 from jarn_tf.attacks.ball import Ball, balls
 from jarn_tf.attacks.batches import Images, Labels, in_batches
 from jarn_tf.attacks.survivors import attack_survivors
+from jarn_tf.attacks.targets import classes_to_reach
 from jarn_tf.randomness import uniform_rows
 
 
@@ -30,6 +31,7 @@ def pgd(
     random_start: bool = True,
     seed: int = 0,
     loss: str = "cross_entropy",
+    targets: np.ndarray | tf.Tensor | None = None,
     stop_when_misclassified: bool = False,
     batch_size: int = 128,
     progress: bool = False,
@@ -53,7 +55,10 @@ def pgd(
         random_start: Whether runs start at a uniform point of the ball, or at the image.
         seed: Seed of the random starts.
         loss: `"cross_entropy"`, or `"margin"`, which sees through saturated logits.
+        targets: Integer classes [n] to be reached: the loss of the target is descended, and its
+            lowest point is returned. None: any wrong class. Not with a dataset.
         stop_when_misclassified: Whether an image is left alone at its first misclassified point,
+            with targets at the first point taken for its target,
             which is then returned. Faster, and all that counting accuracy needs; for attacks on
             another classifier the highest point is the stronger one.
         batch_size: Images attacked at once. Memory depends on it, results but by rounding.
@@ -63,7 +68,7 @@ def pgd(
         Adversarial images, float32, within epsilon of `images` and within [0, 1].
 
     Raises:
-        ValueError: Bad images, labels, epsilon, steps, restarts, loss or batch size.
+        ValueError: Bad images, labels, targets, epsilon, steps, restarts, loss or batch size.
     """
     arguments.radius(epsilon, norm=norm)
     arguments.whole("steps", steps)
@@ -76,11 +81,20 @@ def pgd(
         step_size = default_step_size(epsilon, steps)
     else:
         arguments.positive("step_size", step_size)
+    if targets is not None:
+        targets = classes_to_reach(classifier, images, targets)
     climb = functools.partial(
-        _climb, classifier, tf.constant(step_size, tf.float32), loss, stop_when_misclassified
+        _climb,
+        classifier,
+        tf.constant(step_size, tf.float32),
+        loss,
+        targets is not None,
+        stop_when_misclassified,
     )
 
     def attack(images, labels, first):
+        if targets is not None:
+            labels = tf.constant(targets[first : first + len(labels)])
         state = _State(
             points=images.numpy().copy(),
             direction=np.zeros(images.shape, np.float32),
@@ -117,23 +131,26 @@ class _State(NamedTuple):
     best: tf.Tensor
     highest: tf.Tensor  # the loss at `best`
     fallen: tf.Tensor  # met a misclassified point, where the search stops at one
-    labels: tf.Tensor
+    labels: tf.Tensor  # to leave, or to reach
     ball: Ball
 
 
 @tf.function(reduce_retracing=True)
-def _climb(classifier, step_size, loss, stop, state, first, steps):
+def _climb(classifier, step_size, loss, targeted, stop, state, first, steps):
     """The loop of Eq. 4, compiled."""
     del first  # every step is the same
     for _ in tf.range(steps):
         points = state.ball.project(state.points + step_size * state.direction)
         logits, values, gradient = loss_and_gradient(classifier, points, state.labels, loss)
+        if targeted:
+            values, gradient = -values, -gradient
         better = values > state.highest
         fallen = state.fallen
         if stop:
-            wrong = losses.misclassified(state.labels, logits)
-            better = ~fallen & (better | wrong)
-            fallen = fallen | wrong
+            success = losses.reached if targeted else losses.misclassified
+            there = success(state.labels, logits)
+            better = ~fallen & (better | there)
+            fallen = fallen | there
         state = state._replace(
             points=points,
             direction=state.ball.steepest(gradient),

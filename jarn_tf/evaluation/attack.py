@@ -35,6 +35,7 @@ class Attack:
         random_start: Whether PGD starts at a random point of the ball.
         seed: Seed of everything random.
         norm: What epsilon is measured in: `"linf"` or `"l2"`.
+        version: Of AutoAttack: `"standard"`, `"plus"` or `"rand"`.
     """
 
     name: str
@@ -44,10 +45,12 @@ class Attack:
     random_start: bool = True
     seed: int = 0
     norm: str = "linf"
+    version: str = "standard"
 
     def __post_init__(self):
         arguments.attack(self.name)
         arguments.radius(self.epsilon, norm=self.norm)
+        arguments.one_of("version", self.version, arguments.VERSIONS)
         arguments.whole("restarts", self.restarts)
         arguments.seed(self.seed)
         if self.step_size is not None:
@@ -103,7 +106,7 @@ class Attack:
             return attacks.fgsm(*of, **common)
         common["seed"] = self.seed
         if self.name == "autoattack":
-            return attacks.autoattack(*of, **common, state=state)
+            return attacks.autoattack(*of, **common, version=self.version, state=state)
         common["restarts"] = self.restarts
         if self.name in _PARAMETER_FREE:
             attack, options = _PARAMETER_FREE[self.name]
@@ -130,6 +133,8 @@ class Attack:
         if self.name not in ("clean", "fgsm"):
             row["restarts"] = 1 if self.name == "autoattack" else self.restarts
             row["seed"] = self.seed
+        if self.name == "autoattack" and self.version != "standard":
+            row["version"] = self.version
         if self.is_pgd:
             row |= {
                 "step_size": self.step_size or attacks.default_step_size(self.epsilon, self.steps),
@@ -139,6 +144,7 @@ class Attack:
             targets = self._options.get("targets", 0)
             row["loss"] = attacks.apgd_loss(self.loss, targets, classes)
         few = {"apgd_dlr": 3, "apgd_t": 4, "autoattack": 4}.get(self.name, 0)
+        few = 3 if self.version == "rand" and few else few
         if classes < few:
             row["instead"] = (
                 f"the margin is climbed, as {'DLR' if few == 3 else 'the DLR of APGD-T'} needs "

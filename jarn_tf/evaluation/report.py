@@ -65,7 +65,7 @@ def in_words(found: dict) -> str:
     clean = next(row["accuracy"] for row in found["attacks"] if row["name"] == "clean")
     text = f"Of {found['examples']:,} test images {clean:.1%} are classified right."
     for ball in dict.fromkeys(_ball(row) for row in rows):
-        left = [f"{r['name']} leaves {r['accuracy']:.1%}" for r in rows if _ball(r) == ball]
+        left = [f"{_title(r)} leaves {r['accuracy']:.1%}" for r in rows if _ball(r) == ball]
         norm, epsilon = ball
         text += f" At {'L2 ' if norm == 'l2' else ''}epsilon {epsilon:.3g} {', '.join(left)}."
     return textwrap.fill(text, 100)
@@ -128,9 +128,14 @@ def _ball(row: dict) -> tuple[str, float]:
     return row.get("norm", "linf"), row["epsilon"]
 
 
+def _title(row: dict) -> str:
+    """The attack's name, of AutoAttack with the version where that is not standard."""
+    return " ".join((row["name"], *([row["version"]] if "version" in row else [])))
+
+
 def _name(row: dict) -> str:
-    """The attack's name, with its norm where that is not L-infinity."""
-    return row["name"] + (" (L2)" if _ball(row)[0] == "l2" else "")
+    """The title with the norm where that is not L-infinity."""
+    return _title(row) + (" (L2)" if _ball(row)[0] == "l2" else "")
 
 
 def _cells(row: dict) -> tuple[str, str, str]:

@@ -68,7 +68,8 @@ def write_accuracies(found: dict, run: Workdir) -> None:
         for row in found["attacks"]:
             at = f"_at_{row['epsilon']:.3g}" if row["epsilon"] else ""
             at = ("_l2" if row["norm"] == "l2" else "") + at
-            tf.summary.scalar(f"accuracy/{row['name']}{at}", row["accuracy"])
+            name = "_".join((row["name"], *([row["version"]] if "version" in row else [])))
+            tf.summary.scalar(f"accuracy/{name}{at}", row["accuracy"])
 
 
 def write_evaluations(run: Workdir) -> None:
