@@ -19,6 +19,8 @@ ATTACK_LOSSES = ("cross_entropy", "margin")
 #: Attacks with the settings of AutoAttack.
 PARAMETER_FREE = ("apgd_ce", "apgd_t", "fab_t", "square", "apgd_dlr", "apgd_margin")
 APGD_LOSSES = ("cross_entropy", "dlr", "margin")
+NORMS = ("linf", "l2")
+VERSIONS = ("standard", "plus", "rand")
 ATTACK_NAMES = (
     "fgsm, pgdK or pgdK_margin with K steps (pgd5, pgd40, pgd40_margin), "
     f"{', '.join(PARAMETER_FREE)}, autoattack"
@@ -27,6 +29,7 @@ ATTACK_NAMES = (
 #: Largest whole number of int32, as which TensorFlow takes them.
 MOST = 2**31 - 1
 _LARGEST = 3.4e38  # of float32
+_LARGEST_L2 = 10_000  # no two images of less than 100 million values are further apart
 
 
 def _is_number(value: object) -> bool:
@@ -102,8 +105,15 @@ def fraction(name: str, value: float, hint: str = "") -> None:
         raise ValueError(f"{name} must be a number in [0, 1]. Received: {value!r}.{hint}")
 
 
-def radius(value: float, name: str = "epsilon") -> None:
-    """Raises ValueError unless `value` is a number in [0, 1], the range of pixels."""
+def radius(value: float, name: str = "epsilon", norm: str = "linf") -> None:
+    """Raises ValueError unless `value` is a radius in the norm: in L-infinity in [0, 1]."""
+    one_of("norm", norm, NORMS)
+    if norm == "l2":
+        if not (_is_number(value) and 0 <= value <= _LARGEST_L2):
+            raise ValueError(
+                f"{name} must be a number in [0, {_LARGEST_L2}] in norm l2. Received: {value!r}."
+            )
+        return
     in_255ths = _is_number(value) and 1 < value <= 255
     hint = f" Pixels are in [0, 1]: did you mean {value:g}/255?" if in_255ths else ""
     fraction(name, value, hint)

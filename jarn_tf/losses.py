@@ -58,11 +58,24 @@ def misclassified(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     taken_for = tf.argmax(logits, axis=-1)
     right = tf.reduce_sum(target * logits, axis=-1)
     largest = tf.reduce_max(logits, axis=-1)
+    lead, rounding = largest - right, _rounding(right, largest, logits)
+    return (taken_for != tf.argmax(target, axis=-1)) & ((lead > rounding) | (lead == 0))
+
+
+def reached(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Which images [batch] are taken for the class aimed at, by a lead beyond rounding.
+
+    Rounding is judged as in `misclassified`.
+    """
+    lead, own = -margin(targets, logits), of_target(targets, logits)
+    return lead > _rounding(own, own - lead, logits)
+
+
+def _rounding(one: tf.Tensor, other: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """By how much two logits [batch] may differ between batch sizes."""
     half = logits.shape[-1] // 2 + 1
     median = tf.math.top_k(tf.abs(logits), half).values[:, -1]
-    rounding = 1e-6 * (tf.abs(right) + tf.abs(largest) + median)
-    lead = largest - right
-    return (taken_for != tf.argmax(target, axis=-1)) & ((lead > rounding) | (lead == 0))
+    return 1e-6 * (tf.abs(one) + tf.abs(other) + median)
 
 
 def difference_of_logits_ratio(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -39,6 +39,18 @@ command.define_list(
     "One radius or several, pixels being in [0, 1]. Unset: the run's; with --model 0.3 on digits "
     "and mnist, else 8/255.",
 )
+flags.DEFINE(
+    command.Words(arguments.NORMS),
+    "norm",
+    "linf",
+    "What epsilon is measured in. l2 needs --epsilon.",
+)
+flags.DEFINE(
+    command.Words(arguments.VERSIONS),
+    "version",
+    "standard",
+    "Of autoattack: plus has more attacks and starts, rand is for models that answer at random.",
+)
 flags.DEFINE_integer("examples", None, "Use the first so many test images. Unset: all.")
 flags.DEFINE_integer("restarts", 1, "Independent runs of PGD, APGD, FAB, Square.")
 flags.DEFINE(
@@ -87,6 +99,8 @@ def main(argv: list[str]) -> None:
             Attack(
                 name,
                 epsilon,
+                norm=FLAGS.norm,
+                version=FLAGS.version,
                 restarts=FLAGS.restarts,
                 step_size=FLAGS.step_size,
                 random_start=FLAGS.random_start,
@@ -121,6 +135,15 @@ def _refuse_flags(kind: dict[str, Any]) -> None:
         raise ValueError("Name at least one attack in --attacks. Received: none.")
     for name in FLAGS.attacks:
         arguments.attack(name)
+    if FLAGS.norm == "l2" and not FLAGS.epsilon:
+        raise ValueError(
+            "Name --epsilon with --norm=l2, as the default radius is one of L-infinity, for "
+            "instance --epsilon=0.5."
+        )
+    if FLAGS.norm == "l2" and FLAGS.verdict:
+        raise ValueError(
+            "--verdict judges in L-infinity. Received: --norm=l2. Call it without one of the two."
+        )
 
 
 def run() -> None:

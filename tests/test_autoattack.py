@@ -16,6 +16,7 @@ from jarn_tf import attacks, losses
 from jarn_tf.attacks.apgd import _checkpoint, _interval_lengths, _State
 from jarn_tf.attacks.autoattack import VERSIONS
 from jarn_tf.attacks.fab import project_on_hyperplane
+from jarn_tf.attacks.linf import LinfBall
 from jarn_tf.attacks.square import _sides, _with_square
 from jarn_tf.attacks.square import _State as SquareState
 from jarn_tf.attacks.targets import ranked_wrong_classes
@@ -215,7 +216,7 @@ def test_the_likeliest_wrong_classes_are_aimed_at_first():
 
 def test_squares_reach_every_pixel():
     images = np.full((300, *toys.IMAGE_SHAPE), 0.5, np.float32)
-    state = SquareState(images, None, None, None, lower=images - 0.1, upper=images + 0.1)
+    state = SquareState(images, None, None, None, LinfBall(images - 0.1, images + 0.1))
     moved = np.abs(np.array(_with_square(state, tf.constant(2), (0, 0))) - 0.5) > 0.05
     assert moved.any(axis=0).all()
     assert (moved.sum(axis=(1, 2, 3)) == 2 * 2 * toys.IMAGE_SHAPE[-1]).all()
@@ -235,7 +236,7 @@ def test_a_checkpoint_halves_the_step_under_either_condition_of_the_paper():
     """1: at most 0.75 of the steps raised the loss. 2: neither step nor maximum has changed."""
     raised, halved, checked = zip(*itertools.product((3, 4), (False, True), (1.0, 0.5)))
     images = np.random.default_rng(0).uniform(0, 1, (8, *toys.IMAGE_SHAPE)).astype(np.float32)
-    state = _State.at(images, np.zeros(8, np.int32), images, images)._replace(
+    state = _State.at(images, np.zeros(8, np.int32), LinfBall(images, images))._replace(
         raised=np.float32(raised), halved=np.array(halved), checked=np.float32(checked),
         highest=np.ones(8, np.float32), step_size=np.ones(8, np.float32), best=images + 1,
     )  # fmt: skip
@@ -425,7 +426,9 @@ def test_projection_on_a_hyperplane_is_the_linear_program_s(rng):
     normal[:, 2, 2] = 0
     target = rng.uniform(0, 1, (n, *shape))
     offset = (normal * target).sum(axis=(1, 2, 3)).astype(np.float32)
-    steps = project_on_hyperplane(tf.constant(points), normal, offset).numpy()
+    steps = project_on_hyperplane(
+        tf.constant(points), normal, offset, LinfBall.steepest(tf.constant(normal))
+    ).numpy()
     assert (points + steps).min() >= -1e-6 and (points + steps).max() <= 1 + 1e-6
     np.testing.assert_allclose((normal * (points + steps)).sum(axis=(1, 2, 3)), offset, atol=1e-4)
     for i in range(n):
@@ -445,9 +448,10 @@ def test_projection_on_a_hyperplane_is_the_linear_program_s(rng):
 def test_projection_where_the_hyperplane_is_out_of_reach():
     points = tf.constant([[[[0.25], [0.5]]]])
     normal = tf.constant([[[[1.0], [-2.0]]]])
-    steps = project_on_hyperplane(points, normal, tf.constant([5.0]))
+    direction = LinfBall.steepest(normal)
+    steps = project_on_hyperplane(points, normal, tf.constant([5.0]), direction)
     np.testing.assert_allclose(np.ravel(steps), [0.75, -0.5])
-    nothing = project_on_hyperplane(points, 0 * normal, tf.constant([5.0]))
+    nothing = project_on_hyperplane(points, 0 * normal, tf.constant([5.0]), 0 * direction)
     np.testing.assert_array_equal(nothing, tf.zeros_like(points))
 
 
@@ -508,8 +512,8 @@ def test_autoattack_is_the_worst_case_of_its_members(digits_classifier, digits, 
 def test_autoattack_tries_the_published_attacks_in_order():
     standard = VERSIONS["standard"]
     assert list(standard) == ["apgd_ce", "apgd_t", "fab_t", "square"]
-    with pytest.raises(ValueError, match="version must be one of standard. Received: 'plus'"):
-        attacks.autoattack(*linear(), epsilon=0.1, version="plus")
+    with pytest.raises(ValueError, match="version must be one of standard, plus, rand. Received"):
+        attacks.autoattack(*linear(), epsilon=0.1, version="fast")
 
 
 def test_misclassified_images_are_left_alone(digits_classifier, digits):

@@ -32,7 +32,8 @@ def test_the_rate_falls_where_the_config_says(tiny_config):
 @pytest.mark.parametrize("defense", config.DEFENSES)
 def test_settings_reach_the_model(defense):
     settings = dict(
-        epsilon=0.2,
+        training_epsilon=0.2,
+        training_norm="l2",
         seed=5,
         noise_fraction=0.7,
         attack_steps=3,
@@ -61,7 +62,7 @@ def test_settings_reach_the_model(defense):
         "pgd_kl": {"steps": 3, "random_start": True, "targets": "predictions"},
     }[c.perturbation]
     if c.perturbation in ("fgsm", "pgd", "pgd_kl"):
-        expected |= {"step_size": 0.07, "warmup_steps": 25}
+        expected |= {"step_size": 0.07, "warmup_steps": 25, "norm": "l2"}
     if expected is None:
         assert model.perturb is None
     else:

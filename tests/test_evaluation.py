@@ -81,6 +81,20 @@ def test_worst_case_is_right_under_every_attack_of_its_radius(digits_classifier,
     assert worst["accuracy"] < min(right[0].mean(), right[1].mean())  # each finds its own
 
 
+def test_worst_cases_are_told_apart_by_norm(digits_classifier, digits, tmp_path):
+    images, labels = digits.test.floats[:50], digits.test.labels[:50]
+    pairs = [Attack(name, 0.05, norm=norm) for norm in ("linf", "l2") for name in ("fgsm", "pgd3")]
+    rows = evaluation.robustness(
+        digits_classifier, images, labels, pairs, progress=False, save_to=tmp_path
+    )
+    assert [row["norm"] for row in rows] == ["linf", "linf", "l2", "l2", "linf", "l2"]
+    linf, l2 = rows[4:]
+    assert linf["name"] == l2["name"] == "worst_case"
+    assert linf["accuracy"] < l2["accuracy"]  # the L2 ball lies in the other
+    for name, row in (("epsilon_0.05.npz", linf), ("epsilon_0.05_l2.npz", l2)):
+        assert np.load(tmp_path / name)["right"].mean() == row["accuracy"]
+
+
 @pytest.mark.parametrize(
     ("name", "steps", "loss"),
     [

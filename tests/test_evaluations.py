@@ -80,6 +80,19 @@ def test_find_takes_those_of_the_classifier_alone(tmp_path):
     assert evaluations.find(tmp_path, [FGSM], 10, 10, model="b") is None
 
 
+def test_files_from_before_there_were_norms_are_of_linf(tmp_path):
+    """And an L2 evaluation of the same radius stays beside one of L-infinity."""
+    old = evaluation(FGSM)
+    for row in old["attacks"]:
+        del row["norm"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(old))
+    assert evaluations.find(tmp_path, [FGSM], 10, 10) == old
+    in_l2 = evaluation(Attack("fgsm", 0.1, norm="l2"))
+    for found in (in_l2, evaluation(FGSM)):
+        evaluations.add(tmp_path, found)
+    assert evaluations.read(tmp_path) == [evaluation(FGSM), in_l2]
+
+
 def test_one_without_a_digest_is_kept(tmp_path):
     """As files made before there was one."""
     old = evaluation(FGSM)

@@ -112,6 +112,13 @@ def evaluated(digits_classifier, tmp_path_factory):
         ],
         "of the same": [*own, f"--output={folder / 'same'}", "--attacks=fgsm"],
         "absent module": [*own, f"--output={folder / 'none'}", "--import=absent_module"],
+        "l2": [
+            *own, f"--output={folder / 'l2'}", "--attacks=fgsm", "--norm=l2", "--epsilon=2",
+        ],
+        "l2, no radius": [*own, f"--output={folder / 'none'}", "--norm=l2"],
+        "l2, verdict": [
+            *own, f"--output={folder / 'none'}", "--norm=l2", "--epsilon=2", "--verdict",
+        ],
         "unknown attack": [*own, f"--output={folder / 'none'}", "--attacks=cw"],
         "two targets": [*own, f"--workdir={folder}"],
         "no target": [],
@@ -136,6 +143,8 @@ def test_evaluate_a_model_of_one_s_own(evaluated):
     assert content["examples"] == 6
     (row,) = [row for row in content["attacks"] if row["name"] == "pgd2_margin"]
     assert (row["steps"], row["restarts"], row["epsilon"]) == (2, 2, 0.3)
+    content = json.loads((folder / "l2" / "evaluation.json").read_text())
+    assert (content["attacks"][1]["norm"], content["attacks"][1]["epsilon"]) == ("l2", 2)
 
 
 def test_a_verdict_from_the_command_line(evaluated):
@@ -166,6 +175,8 @@ def test_a_verdict_from_the_command_line(evaluated):
     ("call", "parts"),
     [
         ("unknown attack", ["cw", "pgd40"]),
+        ("l2, no radius", ["--epsilon", "--norm=l2"]),
+        ("l2, verdict", ["--verdict", "--norm=l2"]),
         ("no import", ["other.keras", "Brightness", "--import"]),
         ("probabilities", ["probabilities", "--probabilities"]),
         ("absent module", ["--import=absent_module", "cannot be imported"]),

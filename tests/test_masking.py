@@ -220,6 +220,28 @@ def labels_of(found):
     return {piece.name: piece.label for piece in (judge(found) for judge in evidence.JUDGES)}
 
 
+@pytest.mark.parametrize("deviation", [0.0, 1.0])
+def test_only_who_answers_at_random_is_attacked_as_such(deviation, monkeypatch):
+    for attacks in ("_at_every_radius", "_at_epsilon"):
+        monkeypatch.setattr(measurements, attacks, lambda *of: {})
+    seeds = keras.random.SeedGenerator(0)
+    inputs = keras.Input(toys.IMAGE_SHAPE)
+    noise = keras.layers.Lambda(
+        lambda x: x + deviation * keras.random.normal(keras.ops.shape(x), seed=seeds),
+        output_shape=(3,),
+    )
+    model = keras.Model(inputs, noise(toys.classifier()(inputs)))
+    of = measurements.measure(model, *toys.batch(8), 0.1, 0, False, Parts(None, {}))
+    assert (of.right_under_rand is None) == (deviation == 0)
+
+
+def test_who_answers_at_random_is_told_what_to_quote():
+    left = np.array([True, False, False, False])
+    found = measured(repeated=np.full(200, 0.1), right_under_rand=left)
+    (piece,) = [p for p in (j(found) for j in evidence.JUDGES) if p.name == "stochastic output"]
+    assert "leaves 25.0% of 4 images" in piece.finding and "--version=rand" in piece.finding
+
+
 def test_a_robust_classifier_gives_no_evidence():
     assert set(labels_of(measured()).values()) == {"not masked"}
 

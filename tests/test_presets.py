@@ -48,6 +48,16 @@ def test_sources_of_what_is_given_and_of_what_is_not():
     assert "Section 4.1" in resolve("mnist", "pgd_at", "paper").sources["training_epsilon"]
 
 
+def test_a_radius_of_l_infinity_is_not_taken_for_one_of_l2():
+    for options in ({}, {"epsilon": 0.2}):
+        with pytest.raises(ValueError, match="training_norm=l2 needs training_epsilon"):
+            resolve("mnist", "pgd_at", training_norm="l2", **options)
+    config = resolve("mnist", "pgd_at", training_norm="l2", training_epsilon=2.0).config
+    assert (config.training_epsilon, config.attack_step_size) == (2.0, None)
+    with pytest.raises(ValueError, match="training_epsilon must be a number in .0, 1."):
+        resolve("mnist", "pgd_at", training_epsilon=2.0)
+
+
 def test_a_claim_is_of_the_pair_that_is_trained():
     assert resolve("mnist", "jarn").claim is not None
     same = resolve("mnist", "standard", perturbation="uniform_noise", regularizer="jarn")

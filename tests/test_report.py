@@ -104,6 +104,18 @@ def test_text_shows_every_attack_with_its_radius():
     assert lines["pgd2"][2] == "1"
 
 
+def test_the_norm_is_said_where_it_is_not_l_infinity():
+    images, labels = toys.batch(8)
+    found = evaluation.report(
+        toys.classifier(), images, labels, [Attack("fgsm", 0.1), Attack("fgsm", 0.1, norm="l2")]
+    )
+    for text in (evaluation.report_text(found), evaluation.report_markdown(found)):
+        assert text.count("fgsm (L2)") == 1
+    sentence = " ".join(evaluation.report_markdown(found).split("|")[0].split())
+    assert ". At epsilon 0.1 fgsm leaves" in sentence
+    assert ". At L2 epsilon 0.1 fgsm leaves" in sentence
+
+
 def test_markdown_shows_every_attack_and_the_warnings():
     images, labels = toys.batch(8)
     found = evaluation.report(collapsed(1), images, labels, ATTACKS)

@@ -107,7 +107,9 @@ def test_stopped_between_the_two_files(train_constant, tmp_path, monkeypatch):
     assert kept(path) == (1, 1, 0.5)
 
 
-@pytest.mark.parametrize("other", [Attack("fgsm", 0.2), Attack("pgd2", 0.1)])
+@pytest.mark.parametrize(
+    "other", [Attack("fgsm", 0.2), Attack("pgd2", 0.1), Attack("fgsm", 0.1, norm="l2")]
+)
 def test_the_best_under_another_attack_is_not_compared_with(train_constant, tmp_path, other):
     path = tmp_path / "best.keras"
     train_constant(path, [1])

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from jarn_tf import arguments
-from jarn_tf.attacks.ascent import ascent_direction
-from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.ascent import loss_and_gradient
+from jarn_tf.attacks.ball import BALLS
 from jarn_tf.attacks.pgd import default_step_size
 from jarn_tf.precision import at_least_float32
 from jarn_tf.randomness import BatchSlice
@@ -23,7 +23,7 @@ class AdversarialExamples:
     training step alone.
 
     Args:
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
         steps: Gradient steps; 7 in the paper.
         step_size: Step eta of Eq. 4. None: of several steps `attacks.default_step_size`, which is
             2/255 at 8/255 and 7 steps (Madry et al.); a single step is epsilon long from the image
@@ -35,6 +35,7 @@ class AdversarialExamples:
             `"predictions"` on the unperturbed images, which climbs the KL divergence between the
             two predictions (TRADES, Zhang et al., 2019). The latter has no gradient at the image
             itself and needs a random start; TRADES starts at Gaussian noise of deviation 0.001.
+        norm: What epsilon is measured in: `"linf"` or `"l2"`.
 
     Raises:
         ValueError: A value out of range, or predictions as targets without a random start.
@@ -48,8 +49,9 @@ class AdversarialExamples:
         random_start: bool = True,
         warmup_steps: int = 0,
         targets: str = "labels",
+        norm: str = "linf",
     ):
-        arguments.radius(epsilon)
+        arguments.radius(epsilon, norm=norm)
         arguments.whole("steps", steps)
         if step_size is not None:
             arguments.positive("step_size", step_size)
@@ -66,6 +68,7 @@ class AdversarialExamples:
         self.random_start = random_start
         self.warmup_steps = warmup_steps
         self.targets = targets
+        self.norm = norm
 
     def __call__(
         self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, batch: BatchSlice
@@ -74,13 +77,13 @@ class AdversarialExamples:
             labels = tf.nn.softmax(at_least_float32(classifier(images, training=False)))
         grown = warmed_up(batch.step, self.warmup_steps)
         epsilon = self.epsilon * grown
-        bounds = linf_bounds(images, epsilon)
+        ball = BALLS[self.norm].around(images, epsilon)
         start = images
         if self.random_start:
-            noise = batch.uniform(images, -1.0, 1.0)
-            start = project_linf(images + tf.cast(epsilon, images.dtype) * noise, bounds)
+            noise = tf.cast(epsilon, images.dtype) * batch.uniform(images, -1.0, 1.0)
+            start = ball.project(images + ball.fill(noise, epsilon))
         step_size = tf.cast(self._step_size() * grown, images.dtype)
-        return _ascend(classifier, labels, start, bounds, step_size, tf.constant(self.steps))
+        return _ascend(classifier, labels, start, ball, step_size, tf.constant(self.steps))
 
     def _step_size(self) -> float:
         if self.step_size is not None:
@@ -97,6 +100,7 @@ class AdversarialExamples:
             "random_start": self.random_start,
             "warmup_steps": self.warmup_steps,
             "targets": self.targets,
+            "norm": self.norm,
         }
 
     @classmethod
@@ -113,10 +117,10 @@ def warmed_up(step: tf.Tensor, warmup_steps: int) -> tf.Tensor:
 
 
 @tf.function(reduce_retracing=True)
-def _ascend(classifier, labels, start, bounds, step_size, steps):
+def _ascend(classifier, labels, start, ball, step_size, steps):
     """The loop of Eq. 4 in one compiled piece; the last point."""
     images = start
     for _ in tf.range(steps):
-        *_, direction = ascent_direction(classifier, images, labels, "cross_entropy")
-        images = project_linf(images + step_size * direction, bounds)
+        *_, gradient = loss_and_gradient(classifier, images, labels, "cross_entropy")
+        images = ball.project(images + step_size * ball.steepest(gradient))
     return images

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from jarn_tf import arguments, checks, losses
-from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.ascent import loss_and_gradient
+from jarn_tf.attacks.ball import Ball, balls, random_point
 from jarn_tf.attacks.batches import Images, Labels, in_batches
-from jarn_tf.attacks.linf import linf_bounds, project_linf, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
 
@@ -26,10 +26,12 @@ def apgd(
     labels: Labels = None,
     *,
     epsilon: float,
+    norm: str = "linf",
     steps: int = 100,
     restarts: int = 1,
     loss: str = "cross_entropy",
     targets: int = 0,
+    eot_samples: int = 1,
     seed: int = 0,
     batch_size: int = 128,
     progress: bool = False,
@@ -49,13 +51,17 @@ def apgd(
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
+        norm: What it is measured in: `"linf"` or `"l2"`.
         steps: Gradient steps of each start.
         restarts: Random starts, of each target if there are any.
         loss: `"cross_entropy"`, `"dlr"`, the difference of logits ratio, or `"margin"`. DLR needs
             three classes, its targeted form four; with fewer the margin is climbed instead.
         targets: 0, or the number of wrong classes that are aimed at in turn, the likeliest first;
             at most all of them. Needs `loss="dlr"` or `"margin"`.
+        eot_samples: Passes that each gradient and loss is the mean of (expectation over
+            transformation, Athalye et al., 2018), for classifiers that answer at random. As in the
+            released code a point is misclassified if the last of them says so.
         seed: Seed of the random starts.
         batch_size: Images attacked at once. Memory depends on it, results but by rounding.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
@@ -70,27 +76,27 @@ def apgd(
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020, Algorithm 1.
     """
-    arguments.radius(epsilon)
+    arguments.radius(epsilon, norm=norm)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
     arguments.seed(seed)
     arguments.whole("targets", targets, least=0)
+    arguments.whole("eot_samples", eot_samples)
     arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
     lengths = tf.constant(_interval_lengths(steps))
 
     def attack(images, labels, first):
         climbed = apgd_loss(loss, targets, checks.classes(classifier))
-        climb = functools.partial(_climb, classifier, lengths, climbed, targets > 0)
-        lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
+        climb = functools.partial(_climb, classifier, lengths, climbed, targets > 0, eot_samples)
         aims = [np.zeros(len(images), np.int32)]
         if targets:
             aims = ranked_wrong_classes(classifier, images, labels, targets)
-        state = _State.at(images.numpy(), labels.numpy(), lower, upper)
+        state = _State.at(images.numpy(), labels.numpy(), balls(norm, images, epsilon))
         for number, aim in enumerate(aims):
             state.aim[:] = aim
             for restart in range(restarts):
                 drawn = (seed, number * restarts + restart)
-                start = random_point(images, epsilon, (lower, upper), drawn, first)
+                start = random_point(state.ball, images, epsilon, drawn, first)
                 state.start(start, 2 * epsilon)
                 attack_survivors(climb, state, 1 + steps)
         return np.where(state.fallen[:, None, None, None], state.best, images)
@@ -120,11 +126,10 @@ class _State(NamedTuple):
     fallen: tf.Tensor
     labels: tf.Tensor
     aim: tf.Tensor  # the class aimed at
-    lower: tf.Tensor
-    upper: tf.Tensor
+    ball: Ball
 
     @classmethod
-    def at(cls, images, labels, lower, upper):
+    def at(cls, images, labels, ball):
         zeros = np.zeros(len(images), np.float32)
         pixels = {
             name: images.copy()
@@ -140,8 +145,7 @@ class _State(NamedTuple):
             fallen=np.zeros(len(images), bool),
             labels=labels,
             aim=np.zeros(len(images), np.int32),
-            lower=lower,
-            upper=upper,
+            ball=ball,
         )
 
     def start(self, points, step_size):
@@ -155,21 +159,22 @@ class _State(NamedTuple):
 
 
 @tf.function(reduce_retracing=True)
-def _climb(classifier, lengths, loss, targeted, state, first, steps):
+def _climb(classifier, lengths, loss, targeted, samples, state, first, steps):
     """Algorithm 1, compiled."""
     for step in tf.range(first, first + steps):
-        bounds = state.lower, state.upper
         size = state.step_size[:, None, None, None]
-        ahead = project_linf(state.points + size * state.direction, bounds)
+        ahead = state.ball.project(state.points + size * state.direction)
         momentum = tf.where(step > 1, _MOMENTUM, 1.0)
-        points = project_linf(
+        points = state.ball.project(
             state.points
             + momentum * (ahead - state.points)
-            + (1 - momentum) * (state.points - state.previous),
-            bounds,
+            + (1 - momentum) * (state.points - state.previous)
         )
         aim = state.aim if targeted else None
-        logits, values, direction = ascent_direction(classifier, points, state.labels, loss, aim)
+        logits, values, gradient = loss_and_gradient(
+            classifier, points, state.labels, loss, aim, samples
+        )
+        direction = state.ball.steepest(gradient)
 
         found = losses.misclassified(state.labels, logits)
         better = ~state.fallen & (found | (values > state.highest))

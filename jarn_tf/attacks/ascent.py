@@ -1,4 +1,4 @@
-"""The direction of every gradient attack: the sign of a loss's input gradient."""
+"""What every gradient attack follows: the gradient of a loss with respect to the image."""
 
 from __future__ import annotations
 
@@ -10,24 +10,34 @@ from jarn_tf.precision import input_gradient
 
 
 @tf.function(reduce_retracing=True)
-def ascent_direction(
+def loss_and_gradient(
     classifier: keras.Model,
     images: tf.Tensor,
     labels: tf.Tensor,
     loss: str,
     targets: tf.Tensor | None = None,
+    samples: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Logits, losses [batch] in inference mode, and the sign of the losses' input gradient.
+    """Logits, losses [batch] in inference mode, and the losses' input gradient.
 
-    Where the classifier has no gradient, as behind a rounding, or one that is not a number, the
-    direction is 0.
+    Losses and gradient are the means of so many passes, where a classifier answers at random; the
+    logits are those of the last one.
     """
+    logits, values, gradient = _one_pass(classifier, images, labels, loss, targets)
+    if samples > 1:
+        for _ in tf.range(samples - 1):
+            logits, more, steeper = _one_pass(classifier, images, labels, loss, targets)
+            values, gradient = values + more, gradient + steeper
+        values, gradient = values / samples, gradient / samples
+    return logits, values, gradient
+
+
+def _one_pass(classifier, images, labels, loss, targets):
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits, values = logits_and_loss(classifier, images, labels, loss, targets)
         total = tf.reduce_sum(values)
-    direction = tf.sign(input_gradient(tape, total, images, classifier))
-    return logits, values, tf.where(tf.math.is_nan(direction), 0.0, direction)
+    return logits, values, input_gradient(tape, total, images, classifier)
 
 
 def logits_and_loss(classifier, images, labels, loss, targets=None):

@@ -28,7 +28,19 @@ VERSIONS: dict[str, dict[str, tuple[Callable, dict]]] = {
         "apgd_t": (apgd, {"loss": "dlr", "targets": 9}),
         "fab_t": (fab, {"targets": 9}),
         "square": (square, {"queries": 5000}),
-    }
+    },
+    "plus": {
+        "apgd_ce": (apgd, {"loss": "cross_entropy", "restarts": 5}),
+        "apgd_dlr": (apgd, {"loss": "dlr", "restarts": 5}),
+        "fab": (fab, {"targets": 0, "restarts": 5}),
+        "square": (square, {"queries": 5000}),
+        "apgd_t": (apgd, {"loss": "dlr", "targets": 9}),
+        "fab_t": (fab, {"targets": 9}),
+    },
+    "rand": {
+        "apgd_ce": (apgd, {"loss": "cross_entropy", "eot_samples": 20}),
+        "apgd_dlr": (apgd, {"loss": "dlr", "eot_samples": 20}),
+    },
 }
 
 
@@ -38,19 +50,27 @@ def autoattack(
     labels: Labels = None,
     *,
     epsilon: float,
+    norm: str = "linf",
     version: str = "standard",
     seed: int = 0,
     batch_size: int = 500,
     state: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """Attacks each image with APGD-CE, APGD-T, FAB-T and Square until one of them succeeds.
+    """Attacks each image with several attacks, one after another, until one of them succeeds.
 
-    The settings are the published ones. With fewer than ten classes APGD-T and FAB-T aim at all
+    | version | attacks |
+    |---|---|
+    | `"standard"` | APGD-CE, APGD-T, FAB-T, Square |
+    | `"plus"` | APGD-CE, APGD-DLR and untargeted FAB with 5 starts each, Square, APGD-T, FAB-T |
+    | `"rand"` | APGD-CE, APGD-DLR, 20 passes a gradient: for classifiers that answer at random |
+
+    The settings are the published ones. An image counts as broken once one pass takes what an
+    attack found for another class. With fewer than ten classes APGD-T and FAB-T aim at all
     the wrong ones; with fewer than four APGD-T climbs the targeted margin, as its DLR is not
-    defined there.
+    defined there, with fewer than three APGD-DLR the margin.
 
-    The images go through the four attacks in parts of 500, whatever `batch_size` is. The random
+    The images go through the attacks in parts of 500, whatever `batch_size` is. The random
     numbers of an image are a function of the seed, of its index, and of which images of its part
     before it have withstood so far.
 
@@ -59,8 +79,9 @@ def autoattack(
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
-        epsilon: L-infinity radius in pixel units of [0, 1].
-        version: `"standard"`, the only one.
+        epsilon: Radius, pixels being in [0, 1].
+        norm: What it is measured in: `"linf"` or `"l2"`.
+        version: One of the above.
         seed: Seed of every random choice.
         batch_size: Images attacked at once, at most 500 here. Memory depends on it, and so does
             what `square` finds. The images that are left of many are attacked together, so that
@@ -80,19 +101,20 @@ def autoattack(
     Reference: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020.
     """
-    arguments.one_of("version", version, tuple(VERSIONS))
-    arguments.radius(epsilon)
+    arguments.one_of("version", version, arguments.VERSIONS)
+    arguments.radius(epsilon, norm=norm)
     arguments.seed(seed)
     arguments.whole("batch_size", batch_size)
     members = VERSIONS[version]
     parts = Parts(None, {})
     if state is not None:
         identity = _identity(classifier, images, labels)
-        identity |= {"epsilon": float(epsilon), "settings": [version, int(seed)]}
+        identity |= {"epsilon": float(epsilon), "settings": [version, norm, int(seed)]}
         parts = Parts(state, identity)
 
     def attack_part(images, labels, first):
-        adversarial, labels = images.numpy(), labels.numpy()
+        images, labels = images.numpy(), labels.numpy()
+        adversarial, right = images.copy(), np.ones(len(labels), bool)
         bar = tqdm.tqdm(
             total=len(labels) * len(members),
             desc=f"autoattack on images {first} to {first + len(labels) - 1}",
@@ -101,15 +123,17 @@ def autoattack(
         )
         for number, (name, (attack, settings)) in enumerate(members.items()):
             logits = logits_of_all(classifier, adversarial, batch_size)
-            left = np.flatnonzero(np.argmax(logits, axis=-1) == labels)
+            right &= np.argmax(logits, axis=-1) == labels
+            left = np.flatnonzero(right)
             bar.set_postfix_str(f"{name}, {len(left)} of {len(labels)} withstand")
             if len(left):
                 options = {
                     "epsilon": epsilon,
+                    "norm": norm,
                     "seed": _seed(seed, first, number),
                     "batch_size": batch_size,
                 }
-                of_left = adversarial[left], labels[left]
+                of_left = images[left], labels[left]
                 kinds = {"images": (of_left[0].shape, "float32")}
                 run = functools.partial(attack, classifier, *of_left, **options, **settings)
                 part = Part(f"{first}_{name}", kinds, lambda run=run: {"images": run()})

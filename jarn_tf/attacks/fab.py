@@ -1,4 +1,4 @@
-"""FAB, the fast adaptive boundary attack, in its targeted form (Croce & Hein, 2020)."""
+"""FAB, the fast adaptive boundary attack, untargeted and targeted (Croce & Hein, 2020)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jarn_tf import arguments, losses
+from jarn_tf import arguments, checks, losses
 from jarn_tf.attacks.ascent import logits_of
+from jarn_tf.attacks.ball import Ball, balls, random_point
 from jarn_tf.attacks.batches import Images, Labels, in_batches
-from jarn_tf.attacks.linf import linf_bounds, random_point
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.attacks.targets import ranked_wrong_classes
 from jarn_tf.precision import input_gradient
@@ -28,6 +28,7 @@ def fab(
     labels: Labels = None,
     *,
     epsilon: float,
+    norm: str = "linf",
     steps: int = 100,
     restarts: int = 1,
     targets: int = 9,
@@ -37,8 +38,8 @@ def fab(
 ) -> np.ndarray:
     """Looks for the nearest misclassified point at any distance and keeps those in the ball.
 
-    Each step moves to the boundary between the right class and the one aimed at, as if the logits
-    were linear, and a little toward the image; a misclassified point outside the ball is taken
+    Each step moves to the boundary between the right class and another one, as if the logits were
+    linear, and a little toward the image; a misclassified point outside the ball is taken
     back toward the image. It climbs no loss, so neither scale nor saturation of the logits
     matters. An image is left alone at its first misclassified point inside the ball; FAB by itself
     would go on to nearer ones.
@@ -50,12 +51,14 @@ def fab(
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
+        norm: What it is measured in: `"linf"` or `"l2"`.
         steps: Steps of each start.
         restarts: Starts for each target: the first at the image, the others at random points
             within epsilon / 2.
         targets: Number of wrong classes that are aimed at in turn, the likeliest first; at most
-            all of them.
+            all of them. 0: each step takes the class whose boundary is nearest, which costs a
+            gradient for every class.
         seed: Seed of the random starts.
         batch_size: Images attacked at once. Memory depends on it, results but by rounding.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
@@ -70,15 +73,14 @@ def fab(
     Reference: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive
     boundary attack", ICML 2020, Algorithm 1; targeted as in their "Reliable evaluation", 2020.
     """
-    arguments.radius(epsilon)
+    arguments.radius(epsilon, norm=norm)
     arguments.whole("steps", steps)
     arguments.whole("restarts", restarts)
     arguments.seed(seed)
-    arguments.whole("targets", targets)
-    search = functools.partial(_search, classifier)
+    arguments.whole("targets", targets, least=0)
+    search = functools.partial(_search, classifier, targets > 0)
 
     def attack(images, labels, first):
-        lower, upper = linf_bounds(images, epsilon)
         state = _State(
             points=images.numpy().copy(),
             adversarial=images.numpy().copy(),
@@ -86,16 +88,18 @@ def fab(
             images=images.numpy(),
             labels=labels.numpy(),
             aim=np.zeros(len(images), np.int32),
-            lower=lower.numpy(),
-            upper=upper.numpy(),
+            ball=balls(norm, images, epsilon),
         )
-        for number, aim in enumerate(ranked_wrong_classes(classifier, images, labels, targets)):
+        aims = [np.zeros(len(images), np.int32)]
+        if targets:
+            aims = ranked_wrong_classes(classifier, images, labels, targets)
+        for number, aim in enumerate(aims):
             state.aim[:] = aim
             for restart in range(restarts):
                 start = images
                 if restart:
                     drawn = (seed, number * restarts + restart)
-                    start = random_point(images, epsilon / 2, (lower, upper), drawn, first)
+                    start = random_point(state.ball, images, epsilon / 2, drawn, first)
                 state.points[:] = start
                 attack_survivors(search, state, steps)
         return state.adversarial
@@ -112,26 +116,26 @@ class _State(NamedTuple):
     images: tf.Tensor
     labels: tf.Tensor
     aim: tf.Tensor  # the class aimed at
-    lower: tf.Tensor
-    upper: tf.Tensor
+    ball: Ball
 
 
 @tf.function(reduce_retracing=True)
-def _search(classifier, state, first, steps):
-    """Algorithm 1 with one class to aim at, compiled."""
+def _search(classifier, targeted, state, first, steps):
+    """Algorithm 1, compiled."""
     del first  # every step is the same
     images = state.images
     for _ in tf.range(steps):
         points = state.points
-        lead, normal = _boundary(classifier, points, state.labels, state.aim)
+        if targeted:
+            lead, normal = _boundary(classifier, points, state.labels, state.aim)
+        else:
+            lead, normal = _nearest_boundary(classifier, points, state.labels, state.ball)
         # The hyperplane where the linearised logits are equal: normal * x = offset.
         offset = tf.reduce_sum(normal * points, axis=(1, 2, 3)) - lead
-        from_point = project_on_hyperplane(points, normal, offset)
-        from_image = project_on_hyperplane(images, normal, offset)
-        here, there = (
-            tf.maximum(tf.reduce_max(tf.abs(step), axis=(1, 2, 3), keepdims=True), 1e-8)
-            for step in (from_point, from_image)
-        )
+        direction = state.ball.steepest(normal)
+        from_point = project_on_hyperplane(points, normal, offset, direction)
+        from_image = project_on_hyperplane(images, normal, offset, direction)
+        here, there = (tf.maximum(state.ball.norm(step), 1e-8) for step in (from_point, from_image))
         weight = tf.minimum(here / (here + there), _MOST_TOWARD_IMAGE)
         points = (1 - weight) * (points + _OVERSHOOT * from_point) + weight * (
             images + _OVERSHOOT * from_image
@@ -139,8 +143,7 @@ def _search(classifier, state, first, steps):
         points = tf.clip_by_value(points, 0.0, 1.0)
 
         wrong = losses.misclassified(state.labels, logits_of(classifier, points))
-        inside = tf.reduce_all((points >= state.lower) & (points <= state.upper), axis=(1, 2, 3))
-        found = wrong & inside & ~state.fallen
+        found = wrong & state.ball.contains(points) & ~state.fallen
         nearer = images + _BACKWARD * (points - images)
         state = state._replace(
             points=tf.where(wrong[:, None, None, None], nearer, points),
@@ -159,18 +162,39 @@ def _boundary(classifier, points, labels, aim):
     return lead, input_gradient(tape, total, points, classifier)
 
 
-def project_on_hyperplane(points: tf.Tensor, normal: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """The smallest steps, in L-infinity, from points in [0, 1] onto a hyperplane within [0, 1].
+def _nearest_boundary(classifier, points, labels, ball):
+    """What `_boundary` gives of the class whose boundary is nearest, as if logits were linear."""
+    nearest = tf.fill(tf.shape(labels), np.float32(np.inf))
+    lead, normal = tf.zeros_like(nearest), tf.zeros_like(points)
+    for aim in tf.range(checks.classes(classifier)):
+        of_aim, normal_of_aim = _boundary(
+            classifier, points, labels, tf.fill(tf.shape(labels), aim)
+        )
+        # The dual norm: what a step of norm 1 changes at most.
+        slope = tf.reduce_sum(normal_of_aim * ball.steepest(normal_of_aim), axis=(1, 2, 3))
+        distance = tf.where(labels == aim, np.inf, tf.abs(of_aim) / (slope + 1e-12))
+        nearer = distance < nearest
+        nearest = tf.where(nearer, distance, nearest)
+        lead = tf.where(nearer, of_aim, lead)
+        normal = tf.where(nearer[:, None, None, None], normal_of_aim, normal)
+    return lead, normal
 
-    The smallest radius r such that moving every pixel by r against its deviation, or as far as
-    [0, 1] allows, makes up for the deviation normal * x - offset. What a radius makes up for is
-    concave and piecewise linear in r, so that Newton's method from 0 meets the solution from below
-    in finitely many steps.
+
+def project_on_hyperplane(
+    points: tf.Tensor, normal: tf.Tensor, offset: tf.Tensor, direction: tf.Tensor
+) -> tf.Tensor:
+    """The smallest steps, in some norm, from points in [0, 1] onto a hyperplane within [0, 1].
+
+    They go along `direction`, against the deviation normal * x - offset, but stop each pixel where
+    [0, 1] does. The length of the way is the smallest that makes up for the deviation. What a
+    length makes up for is concave and piecewise linear in it, so that Newton's method from 0 meets
+    the solution from below in finitely many steps.
 
     Args:
         points: Images [batch, height, width, channels] in [0, 1].
         normal: Normal vectors, of that shape.
         offset: The hyperplanes are normal * x = offset, [batch].
+        direction: `Ball.steepest` of the normal vectors, of the norm that is meant.
 
     Returns:
         Steps of that shape. Where the hyperplane does not meet [0, 1], the steps to the nearest
@@ -181,18 +205,19 @@ def project_on_hyperplane(points: tf.Tensor, normal: tf.Tensor, offset: tf.Tenso
     deviation -= offset[:, None, None, None]
     toward = -tf.sign(deviation) * tf.sign(normal)
     room = tf.where(toward > 0, 1 - points, points)
-    rate = tf.abs(normal)
+    rate, pace = tf.abs(normal), tf.abs(direction)
     # Beyond the largest room nothing is gained; rounding must not let the search run on.
-    most = tf.reduce_max(tf.where(toward != 0, room, 0.0), axis=axes, keepdims=True)
-    radius, going = tf.zeros_like(deviation), tf.constant(True)
+    furthest = tf.where(toward != 0, tf.math.divide_no_nan(room, pace), 0.0)
+    most = tf.minimum(tf.reduce_max(furthest, axis=axes, keepdims=True), 1e12)
+    length, going = tf.zeros_like(deviation), tf.constant(True)
     while going:
-        free = tf.where(room > radius, rate, 0.0)
+        free = tf.where(room > length * pace, rate * pace, 0.0)
         missing = tf.abs(deviation) - tf.reduce_sum(
-            rate * tf.minimum(room, radius), axis=axes, keepdims=True
+            rate * tf.minimum(room, length * pace), axis=axes, keepdims=True
         )
         slope = tf.reduce_sum(free, axis=axes, keepdims=True)
-        next_radius = tf.where(slope > 0, radius + tf.maximum(missing, 0.0) / slope, most)
-        next_radius = tf.where(missing > 0, tf.minimum(next_radius, most), radius)
-        going = tf.reduce_any(next_radius > radius * (1 + 1e-6))
-        radius = next_radius
-    return toward * tf.minimum(room, radius)
+        next_length = tf.where(slope > 0, length + tf.maximum(missing, 0.0) / slope, most)
+        next_length = tf.where(missing > 0, tf.minimum(next_length, most), length)
+        going = tf.reduce_any(next_length > length * (1 + 1e-6))
+        length = next_length
+    return toward * tf.minimum(room, length * pace)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
-from jarn_tf.randomness import uniform_rows
+_AXES = (1, 2, 3)
 
 
 def linf_bounds(images: tf.Tensor, epsilon: float | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -35,18 +37,36 @@ def project_linf(candidates: tf.Tensor, bounds: tuple[tf.Tensor, tf.Tensor]) -> 
     return tf.clip_by_value(candidates, *bounds)
 
 
-def random_point(
-    images: tf.Tensor,
-    radius: float,
-    bounds: tuple[tf.Tensor, tf.Tensor],
-    seed: tuple[int, int],
-    first: int,
-) -> tf.Tensor:
-    """Uniform noise, scaled so that its largest value in each image is `radius`, then projected.
+class LinfBall(NamedTuple):
+    """The balls around some images, a row each; the methods are those of `attacks.ball`."""
 
-    The random starts of Croce & Hein (2020). `first` is the index of the first image among all that
-    are attacked.
-    """
-    noise = uniform_rows(first, images.shape, seed, -1.0, 1.0)
-    noise /= tf.reduce_max(tf.abs(noise), axis=(1, 2, 3), keepdims=True)
-    return project_linf(images + radius * noise, bounds)
+    lower: tf.Tensor
+    upper: tf.Tensor
+
+    @classmethod
+    def around(cls, images: tf.Tensor, epsilon: float | tf.Tensor) -> LinfBall:
+        return cls(*linf_bounds(images, epsilon))
+
+    def project(self, candidates: tf.Tensor) -> tf.Tensor:
+        return project_linf(candidates, self)
+
+    def contains(self, points: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all((points >= self.lower) & (points <= self.upper), axis=_AXES)
+
+    @staticmethod
+    def steepest(gradient: tf.Tensor) -> tf.Tensor:
+        direction = tf.sign(gradient)
+        return tf.where(tf.math.is_nan(direction), 0.0, direction)
+
+    @staticmethod
+    def norm(differences: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_max(tf.abs(differences), axis=_AXES, keepdims=True)
+
+    @staticmethod
+    def fill(noise: tf.Tensor, radius: float | tf.Tensor) -> tf.Tensor:
+        del radius  # the cube is the ball
+        return noise
+
+    @classmethod
+    def surface(cls, noise: tf.Tensor) -> tf.Tensor:
+        return noise / cls.norm(noise)

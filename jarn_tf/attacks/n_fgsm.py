@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from jarn_tf import arguments
 from jarn_tf.attacks.adversarial_training import warmed_up
-from jarn_tf.attacks.ascent import ascent_direction
+from jarn_tf.attacks.ascent import loss_and_gradient
+from jarn_tf.attacks.linf import LinfBall
 from jarn_tf.randomness import BatchSlice
 
 
@@ -56,9 +57,9 @@ class NFGSM:
         grown = tf.cast(warmed_up(batch.step, self.warmup_steps), images.dtype)
         noise = grown * self.noise * self.epsilon * batch.uniform(images, -1.0, 1.0)
         noisy = tf.clip_by_value(images + noise, 0.0, 1.0)
-        *_, direction = ascent_direction(classifier, noisy, labels, "cross_entropy")
+        *_, gradient = loss_and_gradient(classifier, noisy, labels, "cross_entropy")
         step_size = self.epsilon if self.step_size is None else self.step_size
-        return tf.clip_by_value(noisy + grown * step_size * direction, 0.0, 1.0)
+        return tf.clip_by_value(noisy + grown * step_size * LinfBall.steepest(gradient), 0.0, 1.0)
 
     def get_config(self) -> dict:
         return {

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from jarn_tf import arguments, losses
 from jarn_tf.attacks.ascent import logits_of
+from jarn_tf.attacks.ball import Ball, balls
 from jarn_tf.attacks.batches import Images, Labels, in_batches
-from jarn_tf.attacks.linf import linf_bounds, project_linf
+from jarn_tf.attacks.square_l2 import tiles, with_window
 from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.randomness import uniform_rows
 
@@ -27,17 +28,19 @@ def square(
     labels: Labels = None,
     *,
     epsilon: float,
+    norm: str = "linf",
     queries: int = 5000,
     restarts: int = 1,
     seed: int = 0,
     batch_size: int = 128,
     progress: bool = False,
 ) -> np.ndarray:
-    """Sets random squares of the image to the faces of the ball and keeps what raises the margin.
+    """Changes random squares of the image within the ball and keeps what raises the margin.
 
-    It starts at random vertical stripes. It sees nothing of the classifier but its logits, so no
-    property of the gradients can mislead it. An image is left alone at its first misclassified
-    point.
+    In L-infinity it starts at random vertical stripes and moves squares to the faces of the ball.
+    In L2 it moves the length of the step from one square into another. It sees nothing of the
+    classifier but its logits, so no property of the gradients can mislead it. An image is left
+    alone at its first misclassified point.
 
     The attack of AutoAttack has the default options.
 
@@ -46,7 +49,8 @@ def square(
         images: Images [n, height, width, channels], floating point in [0, 1] or `uint8`; or a
             `tf.data.Dataset` of batches of images and labels. See `attacks.batches`.
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
+        norm: What it is measured in: `"linf"` or `"l2"`.
         queries: Points tried in each run; the squares shrink in proportion to them.
         restarts: Independent runs.
         seed: Seed of stripes and squares.
@@ -61,33 +65,31 @@ def square(
     Raises:
         ValueError: Bad images, labels, logits or options.
 
-    Reference: Andriushchenko et al., "Square Attack", ECCV 2020, Algorithms 1 and 2; p = 0.8 and
-    the schedule as in AutoAttack (Croce & Hein, 2020).
+    Reference: Andriushchenko et al., "Square Attack", ECCV 2020, Algorithms 1, 2 and 3; p = 0.8
+    and the schedule as in AutoAttack (Croce & Hein, 2020).
     """
-    arguments.radius(epsilon)
+    arguments.radius(epsilon, norm=norm)
     arguments.whole("queries", queries)
     arguments.whole("restarts", restarts)
     arguments.seed(seed)
+    start, propose = _SEARCHES[norm]
 
     def attack(images, labels, first):
-        n, height, width, channels = images.shape
-        lower, upper = (bound.numpy() for bound in linf_bounds(images, epsilon))
+        n, height, width, _ = images.shape
         state = _State(
             points=images.numpy().copy(),
             highest=np.zeros(n, np.float32),
             fallen=np.zeros(n, bool),
             labels=labels.numpy(),
-            lower=lower,
-            upper=upper,
+            ball=balls(norm, images, epsilon),
         )
         sides = tf.constant(_sides(queries, height, width))
         for restart in range(restarts):
             seeds = tf.random.experimental.stateless_split([seed, restart], 2)
-            stripes = uniform_rows(first, (n, 1, width, channels), seeds[0], -1.0, 1.0)
             going = ~state.fallen
-            state.points[going] = tf.where(stripes > 0, upper, lower).numpy()[going]
+            state.points[going] = start(images, state.ball, seeds[0], first).numpy()[going]
             state.highest[:] = -np.inf
-            search = functools.partial(_search, classifier, sides, seeds[1])
+            search = functools.partial(_search, classifier, propose, sides, seeds[1])
             attack_survivors(search, state, queries)
         return np.where(state.fallen[:, None, None, None], state.points, images)
 
@@ -101,15 +103,14 @@ class _State(NamedTuple):
     highest: tf.Tensor  # the margin there
     fallen: tf.Tensor
     labels: tf.Tensor
-    lower: tf.Tensor
-    upper: tf.Tensor
+    ball: Ball
 
 
 @tf.function(reduce_retracing=True)
-def _search(classifier, sides, seed, state, first, queries):
-    """Algorithms 1 and 2, compiled."""
+def _search(classifier, propose, sides, seed, state, first, queries):
+    """Algorithm 1, compiled."""
     for query in tf.range(first, first + queries):
-        candidates = _with_square(state, sides[query], seed + [0, tf.cast(query, seed.dtype)])
+        candidates = propose(state, sides[query], seed + [0, tf.cast(query, seed.dtype)])
         logits = logits_of(classifier, candidates)
         margins = losses.margin(state.labels, logits)
         found = losses.misclassified(state.labels, logits)
@@ -120,6 +121,13 @@ def _search(classifier, sides, seed, state, first, queries):
             fallen=state.fallen | found,
         )
     return state
+
+
+def _stripes(images, ball, seed, first):
+    """The start: each column of each channel at one of the faces of the ball."""
+    n, _, width, channels = images.shape
+    stripes = uniform_rows(first, (n, 1, width, channels), seed, -1.0, 1.0)
+    return tf.where(stripes > 0, ball.upper, ball.lower)
 
 
 def _with_square(state, side, seed):
@@ -137,7 +145,11 @@ def _with_square(state, side, seed):
     )
     way = tf.where(drawn[:, None, None, 2:] < 0.5, -1.0, 1.0)
     moves = in_rows[:, :, None, None] * (in_columns[:, None, :, None] * way)
-    return project_linf(state.points + moves, (state.lower, state.upper))
+    return state.ball.project(state.points + moves)
+
+
+#: Name of a norm to the start, and to what is tried next.
+_SEARCHES = {"linf": (_stripes, _with_square), "l2": (tiles, with_window)}
 
 
 def _sides(queries: int, height: int, width: int) -> np.ndarray:

@@ -20,14 +20,15 @@ def attack_survivors(advance: Callable, state: Any, steps: int) -> None:
         advance: Compiled function of the state of some images, the first step (counted from 0) and
             the number of steps, to their new state. An image has to do as well alone as in company,
             and what is returned of one that has fallen must stay.
-        state: NamedTuple of arrays with one row an image, `fallen` [n] among them; changed in
-            place.
+        state: NamedTuple of arrays with one row an image, or of such tuples, `fallen` [n] among
+            them; changed in place.
         steps: Steps in all.
     """
+    arrays = tf.nest.flatten(state)
     done, now = 0, min(2, steps)  # short pieces at first, when most images fall
     rows = _survivors(state.fallen)
     while len(rows) and done < steps:
-        part = type(state)(*(tf.constant(array[rows]) for array in state))
+        part = tf.nest.pack_sequence_as(state, [tf.constant(array[rows]) for array in arrays])
         left = rows
         # Copies to and from arrays cost as much as a step. They wait until fewer rows are left.
         while len(left) == len(rows) and done < steps:
@@ -36,7 +37,7 @@ def attack_survivors(advance: Callable, state: Any, steps: int) -> None:
             done += now
             now = min(max(2, done), _LONGEST, steps - done)
             left = _survivors(state.fallen)
-        for array, values in zip(state, part):
+        for array, values in zip(arrays, tf.nest.flatten(part)):
             array[rows] = values.numpy()
         rows = left
 

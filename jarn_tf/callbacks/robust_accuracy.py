@@ -94,7 +94,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         if not (path.exists() and self.keep_best.exists()):
             return -math.inf
         try:
-            note = dict(read_json(path))
+            note = {"norm": "linf"} | dict(read_json(path))
             accuracy = float(note["val_robust_accuracy"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(
@@ -104,9 +104,11 @@ class RobustAccuracy(keras.callbacks.Callback):
             raise ValueError(
                 f"{self.keep_best} is the best classifier under another attack: "
                 f"{note.get('attack')} at {note.get('epsilon')}, now {self.attack.name} at "
-                f"{self.attack.epsilon}. Name another file to keep."
+                f"{self.attack.epsilon}; norm {note['norm']}, now {self.attack.norm}. Name another "
+                "file to keep."
             )
         return accuracy
 
     def _attack(self) -> dict:
-        return {"attack": self.attack.name, "epsilon": self.attack.epsilon}
+        of = self.attack
+        return {"attack": of.name, "epsilon": of.epsilon, "norm": of.norm}

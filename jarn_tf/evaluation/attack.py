@@ -29,11 +29,13 @@ class Attack:
         name: `"clean"`; `"fgsm"`; `"pgdK"` or `"pgdK_margin"` for a whole number K of steps;
             `"apgd_ce"`, `"apgd_dlr"`, `"apgd_margin"`, `"apgd_t"`, `"fab_t"` or `"square"` with the
             settings of AutoAttack; or `"autoattack"`.
-        epsilon: L-infinity radius in pixel units of [0, 1].
+        epsilon: Radius, pixels being in [0, 1].
         restarts: Independent runs, of all but FGSM and AutoAttack.
         step_size: Step of PGD; None for `attacks.pgd`'s own.
         random_start: Whether PGD starts at a random point of the ball.
         seed: Seed of everything random.
+        norm: What epsilon is measured in: `"linf"` or `"l2"`.
+        version: Of AutoAttack: `"standard"`, `"plus"` or `"rand"`.
     """
 
     name: str
@@ -42,10 +44,13 @@ class Attack:
     step_size: float | None = None
     random_start: bool = True
     seed: int = 0
+    norm: str = "linf"
+    version: str = "standard"
 
     def __post_init__(self):
         arguments.attack(self.name)
-        arguments.radius(self.epsilon)
+        arguments.radius(self.epsilon, norm=self.norm)
+        arguments.one_of("version", self.version, arguments.VERSIONS)
         arguments.whole("restarts", self.restarts)
         arguments.seed(self.seed)
         if self.step_size is not None:
@@ -96,12 +101,12 @@ class Attack:
         common = {"batch_size": batch_size, "progress": progress}
         if self.name == "clean":
             return in_batches("clean", lambda images, labels, first: images, *of, **common)
-        common["epsilon"] = self.epsilon
+        common |= {"epsilon": self.epsilon, "norm": self.norm}
         if self.name == "fgsm":
             return attacks.fgsm(*of, **common)
         common["seed"] = self.seed
         if self.name == "autoattack":
-            return attacks.autoattack(*of, **common, state=state)
+            return attacks.autoattack(*of, **common, version=self.version, state=state)
         common["restarts"] = self.restarts
         if self.name in _PARAMETER_FREE:
             attack, options = _PARAMETER_FREE[self.name]
@@ -118,10 +123,18 @@ class Attack:
 
     def row(self, classes: int = 10) -> dict:
         """What identifies the attack, on so many classes, in `evaluation.json`."""
-        row = {"name": self.name, "epsilon": self.epsilon, "steps": self.steps, "restarts": 0}
+        row = {
+            "name": self.name,
+            "epsilon": self.epsilon,
+            "norm": self.norm,
+            "steps": self.steps,
+            "restarts": 0,
+        }
         if self.name not in ("clean", "fgsm"):
             row["restarts"] = 1 if self.name == "autoattack" else self.restarts
             row["seed"] = self.seed
+        if self.name == "autoattack" and self.version != "standard":
+            row["version"] = self.version
         if self.is_pgd:
             row |= {
                 "step_size": self.step_size or attacks.default_step_size(self.epsilon, self.steps),
@@ -131,6 +144,7 @@ class Attack:
             targets = self._options.get("targets", 0)
             row["loss"] = attacks.apgd_loss(self.loss, targets, classes)
         few = {"apgd_dlr": 3, "apgd_t": 4, "autoattack": 4}.get(self.name, 0)
+        few = 3 if self.version == "rand" and few else few
         if classes < few:
             row["instead"] = (
                 f"the margin is climbed, as {'DLR' if few == 3 else 'the DLR of APGD-T'} needs "

@@ -65,9 +65,10 @@ def in_words(found: dict) -> str:
     rows = [row for row in found["attacks"] if row["name"] not in ("clean", "worst_case")]
     clean = next(row for row in found["attacks"] if row["name"] == "clean")
     text = f"Of {found['examples']:,} test images {_share(clean, found)} are classified right."
-    for epsilon in dict.fromkeys(row["epsilon"] for row in rows):
-        left = [f"{r['name']} leaves {_share(r, found)}" for r in rows if r["epsilon"] == epsilon]
-        text += f" At epsilon {epsilon:.3g} {', '.join(left)}."
+    for ball in dict.fromkeys(_ball(row) for row in rows):
+        left = [f"{_title(r)} leaves {_share(r, found)}" for r in rows if _ball(r) == ball]
+        norm, epsilon = ball
+        text += f" At {'L2 ' if norm == 'l2' else ''}epsilon {epsilon:.3g} {', '.join(left)}."
     return textwrap.fill(f"{text} In brackets 95 % intervals.", 100)
 
 
@@ -84,7 +85,7 @@ def report_text(found: dict) -> str:
     for row in found["attacks"]:
         epsilon, restarts, accuracy, interval = _cells(row, found["examples"])
         lines.append(
-            f"{row['name']:<18}{epsilon:>10}{restarts:>10}{accuracy:>10} {interval:<15}"
+            f"{_name(row):<18}{epsilon:>10}{restarts:>10}{accuracy:>10} {interval:<15}"
             f"{row['seconds']:>10.1f}"
         )
         if "instead" in row:
@@ -99,7 +100,7 @@ def report_markdown(found: dict) -> str:
     lines = [in_words(found), "", "| attack | epsilon | restarts | accuracy | 95 % interval |"]
     lines.append("|---|---|---|---|---|")
     for row in found["attacks"]:
-        lines.append(f"| {' | '.join((row['name'], *_cells(row, found['examples'])))} |")
+        lines.append(f"| {' | '.join((_name(row), *_cells(row, found['examples'])))} |")
     notes = [f"{row['name']}: {row['instead']}." for row in found["attacks"] if "instead" in row]
     lines += [line for note in (*notes, *warnings_of(found)) for line in ("", note)]
     verdict = found.get("verdict")
@@ -127,6 +128,21 @@ def verdict_text(verdict: Verdict) -> str:
         lines.append(f"{piece.name:<34}{piece.label:<12}{first}")
         lines += [" " * 46 + line for line in rest]
     return "\n".join(lines)
+
+
+def _ball(row: dict) -> tuple[str, float]:
+    """Norm and radius of a row; of L-infinity where a file does not say it."""
+    return row.get("norm", "linf"), row["epsilon"]
+
+
+def _title(row: dict) -> str:
+    """The attack's name, of AutoAttack with the version where that is not standard."""
+    return " ".join((row["name"], *([row["version"]] if "version" in row else [])))
+
+
+def _name(row: dict) -> str:
+    """The title with the norm where that is not L-infinity."""
+    return _title(row) + (" (L2)" if _ball(row)[0] == "l2" else "")
 
 
 def _cells(row: dict, examples: int) -> tuple[str, str, str, str]:

@@ -45,13 +45,14 @@ def robustness(
             not, but by rounding.
         progress: Whether to draw a progress bar with a time estimate on a terminal.
         parts: Keeps what is done, so that the same call continues an interrupted one.
-        save_to: Folder of a file `epsilon_E.npz` for each radius: `images`, for each image the
+        save_to: Folder of a file `epsilon_E.npz` for each radius, in L2 `epsilon_E_l2.npz`:
+            `images`, for each image the
             first misclassified one that an attack found, else the image itself; `labels`; `right`,
             whether it withstands every attack; `broken_by`, the name of the attack that broke it
             first, `"clean"` where it was misclassified before, `""` where it withstands.
 
     Returns:
-        One row for each attack: its name, epsilon, steps, restarts and settings, `accuracy`
+        One row for each attack: its name, epsilon, norm, steps, restarts and settings, `accuracy`
         (0 to 1), the share of images still classified right, its 95 % `interval`, the number of
         images, `examples`, and `seconds`. Where several attacks share a radius, a row `worst_case`
         follows: right without an attack and under every one.
@@ -67,32 +68,36 @@ def robustness(
     labels = as_integers(labels)
     parts = parts or Parts(None, {})
     rows: list[dict] = []
-    worst: dict[float, _WorstCase] = {}
+    worst: dict[tuple[str, float], _WorstCase] = {}
     clean = np.concatenate(
         [_right(classifier, images[part], labels[part], batch_size) for part in slices(len(images))]
     )
     for number, attack in enumerate(list_of_attacks):
-        if attack.epsilon not in worst:
-            worst[attack.epsilon] = _WorstCase(clean, images if save_to else None)
+        ball = attack.norm, attack.epsilon
+        if ball not in worst:
+            worst[ball] = _WorstCase(clean, images if save_to else None)
         right, seconds = _attacked(
             classifier, images, labels, attack, batch_size, progress, parts, number,
-            worst[attack.epsilon],
+            worst[ball],
         )  # fmt: skip
         row = attack.row(checks.classes(classifier))
         rows.append(row | _outcome(right, seconds))
     if save_to:
         _save(worst, labels, save_to)
-    same = {radius: [row for row in rows if row["epsilon"] == radius] for radius in worst}
-    return rows + [worst[radius].row(of) for radius, of in same.items() if len(of) > 1]
+    same = {ball: [row for row in rows if (row["norm"], row["epsilon"]) == ball] for ball in worst}
+    return rows + [worst[ball].row(of) for ball, of in same.items() if len(of) > 1]
 
 
-def _save(worst: dict[float, _WorstCase], labels: np.ndarray, folder: pathlib.Path) -> None:
+def _save(
+    worst: dict[tuple[str, float], _WorstCase], labels: np.ndarray, folder: pathlib.Path
+) -> None:
     """The worst case of each radius, in place of what the folder holds of an evaluation before."""
     for old in folder.glob("epsilon_*.npz"):
         old.unlink()
-    for radius, case in worst.items():
+    for (norm, radius), case in worst.items():
         if radius:
-            case.save(folder / f"epsilon_{radius!r}.npz", labels)
+            suffix = "" if norm == "linf" else f"_{norm}"
+            case.save(folder / f"epsilon_{radius!r}{suffix}.npz", labels)
 
 
 def _attacked(
@@ -194,6 +199,7 @@ class _WorstCase:
         return {
             "name": "worst_case",
             "epsilon": same[0]["epsilon"],
+            "norm": same[0]["norm"],
             "steps": max(row["steps"] for row in same),
             "restarts": max(row["restarts"] for row in same),
             **_outcome(self.right, sum(row["seconds"] for row in same)),

@@ -161,6 +161,7 @@ def _perturbation(config: Config, total_steps: int) -> Perturbation | None:
         random_start=config.attack_random_start or not one_step,
         warmup_steps=warmup_steps,
         targets="predictions" if config.perturbation == "pgd_kl" else "labels",
+        norm=config.training_norm,
     )
 
 

@@ -145,10 +145,17 @@ class Config:
         "What is done to the training images, if not what the defense does.",
     )
     training_epsilon: float = setting(
-        settings.RADIUS,
+        settings.NOT_NEGATIVE,
         "Radius of the noise or attack on the training images, and of the noise of "
-        "gradient_alignment.",
+        "gradient_alignment; at most 1 but in norm l2.",
         only={"perturbation": PERTURBATIONS[1:], "regularizer": ("gradient_alignment",)},
+    )
+    training_norm: str = setting(
+        settings.choice(*arguments.NORMS),
+        "What the training attack's radius is measured in. l2 needs training_epsilon; epsilon is "
+        "measured in linf whatever this is.",
+        "linf",
+        {"perturbation": ("fgsm", "pgd", "pgd_kl")},
     )
     noise_fraction: float = setting(
         settings.FRACTION,
@@ -310,6 +317,12 @@ class Config:
         for name, declared in declarations().items():
             declared.check(name, getattr(self, name))
         arguments.image_size(self.image_size, self.dataset)
+        norm = self.training_norm if self.uses("training_norm") else "linf"
+        arguments.radius(self.training_epsilon, "training_epsilon", norm)
+        if norm == "l2" and self.regularizer == "gradient_alignment":
+            raise ValueError(
+                "gradient_alignment needs a radius in linf. Received: training_norm=l2."
+            )
         if self.regularizer == "trades" and self.perturbation == "none":
             raise ValueError(
                 "regularizer=trades compares clean with perturbed images and needs a perturbation. "

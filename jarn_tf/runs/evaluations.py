@@ -98,8 +98,9 @@ def find(
 
 
 def _asked(found: dict[str, Any]) -> tuple:
+    """What an evaluation asked; one from before there were norms asked in L-infinity."""
     rows = [
-        {key: value for key, value in row.items() if key not in _OUTCOME}
+        {"norm": "linf"} | {key: value for key, value in row.items() if key not in _OUTCOME}
         for row in found["attacks"]
         if row["name"] not in ("clean", "worst_case")
     ]

@@ -67,7 +67,9 @@ def write_accuracies(found: dict, run: Workdir) -> None:
     with tf.summary.create_file_writer(str(run.path / "test")).as_default(step=run.steps()):
         for row in found["attacks"]:
             at = f"_at_{row['epsilon']:.3g}" if row["epsilon"] else ""
-            tf.summary.scalar(f"accuracy/{row['name']}{at}", row["accuracy"])
+            at = ("_l2" if row["norm"] == "l2" else "") + at
+            name = "_".join((row["name"], *([row["version"]] if "version" in row else [])))
+            tf.summary.scalar(f"accuracy/{name}{at}", row["accuracy"])
 
 
 def write_evaluations(run: Workdir) -> None:

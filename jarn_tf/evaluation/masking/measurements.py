@@ -21,6 +21,9 @@ from jarn_tf.resume import Part, Parts
 
 _QUERIES = 1000
 _REPETITIONS = 5
+_RANDOM_IMAGES = 100  # AutoAttack for them takes 4,000 passes an image
+#: Difference of logits, in units of the largest one, from which on a classifier answers at random.
+DIFFERENT = 1e-2
 _LEAD = 5.0  # median lead of the rescaled logits
 
 #: Names of the attacks in `Measurements.withstands`.
@@ -51,6 +54,8 @@ class Measurements:
             the largest logit.
         alone: The same between an image alone and in a batch.
         predicted: The class it is taken for.
+        right_under_rand: Which of the first 100 images are classified right under AutoAttack's
+            version for classifiers that answer at random; None where `repeated` is small.
         changed: Names of variables that change when the classifier answers in inference mode, such
             as moving averages and the states of random layers.
     """
@@ -64,6 +69,7 @@ class Measurements:
     alone: np.ndarray
     predicted: np.ndarray
     changed: list[str]
+    right_under_rand: np.ndarray | None = None
 
     def accuracy(self, attack: str, radius: float | None = None) -> float:
         """Share of images that withstand an attack, at epsilon unless told."""
@@ -122,16 +128,24 @@ def measure(
         parts.each(jobs),
     ):
         withstands[name, radius] = clean & found["right"]
+    repeated = _repeated(classifier, images, logits)
+    right_under_rand = None
+    if np.median(repeated) > DIFFERENT:
+        few = images[:_RANDOM_IMAGES], labels[:_RANDOM_IMAGES]
+        rand = functools.partial(_right, classifier, *few, _rand(classifier), epsilon, seed)
+        job = Part("verdict_rand", {"right": (few[1].shape, "bool")}, rand)
+        right_under_rand = parts.part(job)["right"]
     return Measurements(
         clean,
         withstands,
         epsilon,
         _gradient_sizes(classifier, _noise(images, labels, epsilon, seed), labels),
         median_lead,
-        _repeated(classifier, images, logits),
+        repeated,
         _alone(classifier, images, logits),
         predicted,
         changed_by_inference(classifier, images),
+        right_under_rand,
     )
 
 
@@ -193,6 +207,12 @@ def _pgd(
         classifier, images, labels, epsilon=radius, steps=steps, restarts=restarts, loss=loss,
         seed=seed, stop_when_misclassified=True,
     )  # fmt: skip
+
+
+def _rand(classifier: keras.Model) -> _Attack:
+    return lambda images, labels, radius, seed: attacks.autoattack(
+        classifier, images, labels, epsilon=radius, version="rand", seed=seed
+    )
 
 
 def _right(classifier, images, labels, attack, radius, seed) -> dict[str, np.ndarray]:

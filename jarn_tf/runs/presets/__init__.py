@@ -81,8 +81,8 @@ def resolve(
         preset: `"paper"`: what the paper's text says. `"authors"`: what their released code does
             beyond it. `"recommended"`: what measures best.
         **changes: Settings of `Config` to have otherwise. `epsilon` alone changes
-            `training_epsilon` too, and `init_from` alone `jarn_start_fraction`, to 0, and
-            `pixel_scale`, to 1.
+            `training_epsilon` too, `training_norm="l2"` alone unsets `attack_step_size`, and
+            `init_from` alone sets `jarn_start_fraction` to 0 and `pixel_scale` to 1.
 
     Raises:
         ValueError: An unknown name or a value out of range.
@@ -92,6 +92,13 @@ def resolve(
         arguments.one_of("A setting", name, tuple(declarations()))
     chosen = find(dataset, preset)
     given = {key: (value, f"--{key}") for key, value in changes.items()}
+    if changes.get("training_norm") == "l2":
+        if "training_epsilon" not in changes:
+            raise ValueError(
+                "training_norm=l2 needs training_epsilon, as the preset's is measured in linf. "
+                "Received: no training_epsilon."
+            )
+        given = {"attack_step_size": (None, "--training_norm")} | given
     if "epsilon" in given:
         given = {"training_epsilon": given["epsilon"]} | given
     if changes.get("init_from") is not None:
