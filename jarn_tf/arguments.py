@@ -68,12 +68,13 @@ def attack(value: object) -> None:
         raise ValueError(f"Unknown attack {value!r}. Known: {ATTACK_NAMES}.")
 
 
-def whole(name: str, value: int, least: int = 1, most: int = MOST) -> None:
-    """Raises ValueError unless `value` is a whole number from `least` to `most`."""
+def whole(name: str, value: int, least: int = 1, most: int = MOST) -> int:
+    """`value` as Python's, as NumPy's overflow; ValueError unless whole, from `least` to `most`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}.")
     if value > most:
         raise ValueError(f"{name} must be at most {most}. Received: {value}.")
+    return int(value)
 
 
 def truth(name: str, value: bool) -> None:
@@ -82,9 +83,9 @@ def truth(name: str, value: bool) -> None:
         raise ValueError(f"{name} must be True or False. Received: {value!r}.")
 
 
-def seed(value: int) -> None:
-    """Raises ValueError unless `value` is a whole number that can be a seed."""
-    whole("seed", value, 0, 2**62)  # int64 has room for it and an image's index
+def seed(value: int) -> int:
+    """As `whole`, of a number that can be a seed."""
+    return whole("seed", value, 0, 2**62)  # int64 has room for it and an image's index
 
 
 def not_negative(name: str, value: float) -> None:

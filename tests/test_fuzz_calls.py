@@ -22,7 +22,8 @@ _RUNS = {"steps": _FEW, "restarts": st.integers(1, 2), "seed": _SEED}
 _LOSSES = st.sampled_from(["cross_entropy", "margin"])
 _EPSILON = st.one_of(st.floats(0, 1), st.sampled_from([0, 1, np.float32(0.1), np.float64(0.1)]))
 _BATCH_SIZE = st.sampled_from([1, 3, 128])
-_SHARED = {"epsilon": _EPSILON, "batch_size": _BATCH_SIZE}
+_NORMS = st.sampled_from(["linf", "l2"])
+_SHARED = {"epsilon": _EPSILON, "norm": _NORMS, "batch_size": _BATCH_SIZE}
 #: Name of an attack to its options.
 _ATTACKS = {
     "fgsm": _SHARED | {"loss": _LOSSES},
@@ -93,6 +94,8 @@ def call(name, **odd):
 @example(call("pgd", epsilon=np.float64(0.1)), False)
 @example(call("apgd", epsilon=np.float64(0.1)), False)
 @example(call("pgd", step_size=1e300), False)
+@example(call("pgd", steps=np.int8(2), restarts=np.int8(2)), False)
+@example(call("apgd", steps=np.int8(127), seed=np.int8(1)), False)
 @example(call("pgd", random_start=np.array([True, False])), False)
 @example(call("square", seed=2**31, queries=2), False)
 def test_attacks(drawn, streamed):
@@ -108,7 +111,9 @@ def test_attacks(drawn, streamed):
     images = shown(images)
     assert (found.dtype, found.shape) == (np.float32, images.shape)
     assert found.min() >= 0 and found.max() <= 1  # NaN fails
-    assert (np.abs(found.astype(np.float64) - images) <= float(options["epsilon"])).all()
+    order = {"linf": np.inf, "l2": 2}[options.get("norm", "linf")]
+    moved = (found.astype(np.float64) - images).reshape(len(images), -1)
+    assert (np.linalg.norm(moved, order, axis=1) <= float(options["epsilon"])).all()
     if name in ("apgd", "fab", "square"):
         changed = (found != images).any(axis=(1, 2, 3))
         assert (np.argmax(model(found), axis=-1) != integers(labels))[changed].all()

@@ -52,10 +52,10 @@ class AdversarialExamples:
         norm: str = "linf",
     ):
         arguments.radius(epsilon, norm=norm)
-        arguments.whole("steps", steps)
+        self.steps = arguments.whole("steps", steps)
         if step_size is not None:
             arguments.positive("step_size", step_size)
-        arguments.whole("warmup_steps", warmup_steps, least=0)
+        self.warmup_steps = arguments.whole("warmup_steps", warmup_steps, least=0)
         arguments.one_of("targets", targets, ("labels", "predictions"))
         if targets == "predictions" and not random_start:
             raise ValueError(
@@ -63,10 +63,8 @@ class AdversarialExamples:
                 "is at its minimum and has no gradient. Received: random_start=False."
             )
         self.epsilon = float(epsilon)
-        self.steps = steps
         self.step_size = step_size
         self.random_start = random_start
-        self.warmup_steps = warmup_steps
         self.targets = targets
         self.norm = norm
 

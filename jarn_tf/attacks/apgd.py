@@ -77,11 +77,11 @@ def apgd(
     diverse parameter-free attacks", ICML 2020, Algorithm 1.
     """
     arguments.radius(epsilon, norm=norm)
-    arguments.whole("steps", steps)
-    arguments.whole("restarts", restarts)
-    arguments.seed(seed)
-    arguments.whole("targets", targets, least=0)
-    arguments.whole("eot_samples", eot_samples)
+    steps = arguments.whole("steps", steps)
+    restarts = arguments.whole("restarts", restarts)
+    seed = arguments.seed(seed)
+    targets = arguments.whole("targets", targets, least=0)
+    eot_samples = arguments.whole("eot_samples", eot_samples)
     arguments.one_of("loss", loss, ("dlr", "margin") if targets else arguments.APGD_LOSSES)
     lengths = tf.constant(_interval_lengths(steps))
 

@@ -103,8 +103,8 @@ def autoattack(
     """
     arguments.one_of("version", version, arguments.VERSIONS)
     arguments.radius(epsilon, norm=norm)
-    arguments.seed(seed)
-    arguments.whole("batch_size", batch_size)
+    seed = arguments.seed(seed)
+    batch_size = arguments.whole("batch_size", batch_size)
     members = VERSIONS[version]
     parts = Parts(None, {})
     if state is not None:

@@ -63,7 +63,7 @@ def in_batches(
     Raises:
         ValueError: Bad images, labels, logits or batch size.
     """
-    arguments.whole("batch_size", batch_size)
+    batch_size = arguments.whole("batch_size", batch_size)
     part = part or batch_size
     if isinstance(images, tf.data.Dataset):
         number, shape = None, ()

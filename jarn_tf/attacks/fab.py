@@ -74,10 +74,10 @@ def fab(
     boundary attack", ICML 2020, Algorithm 1; targeted as in their "Reliable evaluation", 2020.
     """
     arguments.radius(epsilon, norm=norm)
-    arguments.whole("steps", steps)
-    arguments.whole("restarts", restarts)
-    arguments.seed(seed)
-    arguments.whole("targets", targets, least=0)
+    steps = arguments.whole("steps", steps)
+    restarts = arguments.whole("restarts", restarts)
+    seed = arguments.seed(seed)
+    targets = arguments.whole("targets", targets, least=0)
     search = functools.partial(_search, classifier, targets > 0)
 
     def attack(images, labels, first):

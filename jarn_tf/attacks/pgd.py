@@ -71,10 +71,10 @@ def pgd(
         ValueError: Bad images, labels, targets, epsilon, steps, restarts, loss or batch size.
     """
     arguments.radius(epsilon, norm=norm)
-    arguments.whole("steps", steps)
-    arguments.whole("restarts", restarts)
+    steps = arguments.whole("steps", steps)
+    restarts = arguments.whole("restarts", restarts)
     arguments.truth("random_start", random_start)
-    arguments.seed(seed)
+    seed = arguments.seed(seed)
     arguments.one_of("loss", loss, arguments.ATTACK_LOSSES)
     arguments.truth("stop_when_misclassified", stop_when_misclassified)
     if step_size is None:

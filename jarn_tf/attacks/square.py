@@ -18,7 +18,8 @@ from jarn_tf.attacks.survivors import attack_survivors
 from jarn_tf.randomness import uniform_rows
 
 _FIRST_SHARE = 0.8  # p: share of the image that the first square covers
-#: Of 10,000 queries, those after which the share of the square is halved.
+#: Queries after which the share of the square is halved. They are those of 10,000, which AutoAttack
+#: does not scale to its 5,000.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
@@ -51,7 +52,7 @@ def square(
         labels: Integer labels [n] or [n, 1], or one-hot rows; None with a dataset.
         epsilon: Radius, pixels being in [0, 1].
         norm: What it is measured in: `"linf"` or `"l2"`.
-        queries: Points tried in each run; the squares shrink in proportion to them.
+        queries: Points tried in each run; the squares shrink with their number.
         restarts: Independent runs.
         seed: Seed of stripes and squares.
         batch_size: Images attacked at once. Memory depends on it; and the squares that are tried
@@ -69,9 +70,9 @@ def square(
     and the schedule as in AutoAttack (Croce & Hein, 2020).
     """
     arguments.radius(epsilon, norm=norm)
-    arguments.whole("queries", queries)
-    arguments.whole("restarts", restarts)
-    arguments.seed(seed)
+    queries = arguments.whole("queries", queries)
+    restarts = arguments.whole("restarts", restarts)
+    seed = arguments.seed(seed)
     start, propose = _SEARCHES[norm]
 
     def attack(images, labels, first):
@@ -155,9 +156,8 @@ _SEARCHES = {"linf": (_stripes, _with_square), "l2": (tiles, with_window)}
 def _sides(queries: int, height: int, width: int) -> np.ndarray:
     """Side of the square of each query in pixels; 0 at the first, which looks at the start."""
     share = np.full(queries, _FIRST_SHARE)
-    scaled = np.arange(queries) * 10_000 // queries
     for halving in _HALVINGS:
-        share[scaled > halving] /= 2
+        share[halving + 1 :] /= 2
     sides = np.maximum(np.round(np.sqrt(share * height * width)), 1)
     return np.minimum(np.where(np.arange(queries) > 0, sides, 0), min(height, width)).astype(
         np.int32

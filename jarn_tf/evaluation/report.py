@@ -66,7 +66,7 @@ def in_words(found: dict) -> str:
     clean = next(row for row in found["attacks"] if row["name"] == "clean")
     text = f"Of {found['examples']:,} test images {_share(clean, found)} are classified right."
     for ball in dict.fromkeys(_ball(row) for row in rows):
-        left = [f"{_title(r)} leaves {_share(r, found)}" for r in rows if _ball(r) == ball]
+        left = [f"{title_of(r)} leaves {_share(r, found)}" for r in rows if _ball(r) == ball]
         norm, epsilon = ball
         text += f" At {'L2 ' if norm == 'l2' else ''}epsilon {epsilon:.3g} {', '.join(left)}."
     return textwrap.fill(f"{text} In brackets 95 % intervals.", 100)
@@ -135,14 +135,14 @@ def _ball(row: dict) -> tuple[str, float]:
     return row.get("norm", "linf"), row["epsilon"]
 
 
-def _title(row: dict) -> str:
-    """The attack's name, of AutoAttack with the version where that is not standard."""
+def title_of(row: dict) -> str:
+    """The attack's name of a row, of AutoAttack with the version where that is not standard."""
     return " ".join((row["name"], *([row["version"]] if "version" in row else [])))
 
 
 def _name(row: dict) -> str:
     """The title with the norm where that is not L-infinity."""
-    return _title(row) + (" (L2)" if _ball(row)[0] == "l2" else "")
+    return title_of(row) + (" (L2)" if _ball(row)[0] == "l2" else "")
 
 
 def _cells(row: dict, examples: int) -> tuple[str, str, str, str]:

@@ -8,6 +8,7 @@ import shlex
 from typing import Any, NamedTuple
 
 from jarn_tf.evaluation.interval import interval_text
+from jarn_tf.evaluation.report import title_of
 from jarn_tf.files import read_json
 from jarn_tf.runs import evaluations
 from jarn_tf.runs.attacked import OfClass, by_class
@@ -161,7 +162,7 @@ def _accuracies(found: list[dict[str, Any]]) -> list[Accuracy]:
         for row in evaluated["attacks"]:
             radius = Radius(str(row.get("norm", "linf")), float(row["epsilon"]))
             new = Accuracy(
-                str(row["name"]), radius, float(row["accuracy"]), int(evaluated["examples"])
+                title_of(row), radius, float(row["accuracy"]), int(evaluated["examples"])
             )
             old = kept.setdefault((new.attack, radius), new)
             if (new.examples, -new.accuracy) > (old.examples, -old.accuracy):
