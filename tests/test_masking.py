@@ -172,7 +172,7 @@ def test_layers_left_in_training_mode_are_named(layer, state):
     changed = measurements.changed_by_inference(model, digits(40)[0])
     assert any(state in name for name in changed) and not any("at_rest" in name for name in changed)
     found = measured(changed=changed, alone=np.full(32, 0.1))
-    assert changed[0] in evidence.JUDGES[-1](found).finding
+    assert changed[0] in evidence.judge(found)[-1].finding
 
 
 def test_a_substitute_imitates_the_classifier():
@@ -217,7 +217,7 @@ def measured(**changes):
 
 
 def labels_of(found):
-    return {piece.name: piece.label for piece in (judge(found) for judge in evidence.JUDGES)}
+    return {piece.name: piece.label for piece in evidence.judge(found)}
 
 
 @pytest.mark.parametrize("deviation", [0.0, 1.0])
@@ -238,12 +238,29 @@ def test_only_who_answers_at_random_is_attacked_as_such(deviation, monkeypatch):
 def test_who_answers_at_random_is_told_what_to_quote():
     left = np.array([True, False, False, False])
     found = measured(repeated=np.full(200, 0.1), right_under_rand=left)
-    (piece,) = [p for p in (j(found) for j in evidence.JUDGES) if p.name == "stochastic output"]
-    assert "leaves 25.0% of 4 images" in piece.finding and "--version=rand" in piece.finding
+    (piece,) = [p for p in evidence.judge(found) if p.name == "stochastic output"]
+    assert "leaves 25.0% of 4 images" in piece.finding and "--version=rand" in piece.advice
 
 
 def test_a_robust_classifier_gives_no_evidence():
     assert set(labels_of(measured()).values()) == {"not masked"}
+    assert {piece.advice for piece in evidence.judge(measured())} == {""}
+
+
+def test_what_to_do_is_said_where_something_is_to_be_done():
+    found = measured(SQUARE=0.20, MARGIN=0.48, clean=np.arange(200) < 10)
+    advised = {piece.name: piece.advice for piece in evidence.judge(found) if piece.advice}
+    assert advised.keys() == {n for n, label in labels_of(found).items() if label != "not masked"}
+    assert "AutoAttack" in advised["gradient-free against white-box"]
+    assert advised["margin against cross-entropy"].startswith("Judge more images")
+    assert advised["images to judge by"].startswith("Give more images")
+
+
+def test_what_all_attacks_leave_together():
+    """Rows that fall under one attack or under another withstand neither."""
+    one, other = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
+    withstands = {("a", 0.3): one, ("b", 0.3): other, ("a", 1.0): np.zeros(4, bool)}
+    assert measured(withstands=withstands).left() == 0.25
 
 
 @pytest.mark.parametrize(

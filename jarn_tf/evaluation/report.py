@@ -108,11 +108,12 @@ def report_markdown(found: dict) -> str:
         lines += [
             "",
             f"Gradient masking at epsilon {verdict['epsilon']:.6g}, {verdict['examples']} images: "
-            f"**{verdict['label'].upper()}**",
+            f"**{verdict['label'].upper()}**. {verdict.get('summary', '')}",
             "",
         ]
         for piece in verdict["evidence"]:
-            lines.append(f"- {piece['name']}: **{piece['label']}**. {piece['finding']}")
+            told = f"{piece['finding']} {piece.get('advice', '')}".rstrip()
+            lines.append(f"- {piece['name']}: **{piece['label']}**. {told}")
     return "\n".join(lines)
 
 
@@ -121,10 +122,11 @@ def verdict_text(verdict: Verdict) -> str:
     lines = [
         f"Gradient masking at epsilon {verdict.epsilon:.6g}, {verdict.examples} images: "
         f"{verdict.label.upper()}",
+        verdict.summary,
         f"{'evidence':<34}{'says':<12}found",
     ]
     for piece in verdict.evidence:
-        first, *rest = textwrap.wrap(piece.finding, 74)
+        first, *rest = textwrap.wrap(f"{piece.finding} {piece.advice}", 74)
         lines.append(f"{piece.name:<34}{piece.label:<12}{first}")
         lines += [" " * 46 + line for line in rest]
     return "\n".join(lines)

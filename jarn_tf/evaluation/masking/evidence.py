@@ -33,12 +33,14 @@ class Evidence:
         label: What it says by itself: `"masked"`, `"not masked"` or `"undecided"`.
         finding: What was found, in words.
         values: The figures behind it.
+        advice: What to do about it, a sentence; empty where it says `"not masked"`.
     """
 
     name: str
     label: str
     finding: str
     values: dict[str, float]
+    advice: str = ""
 
 
 def most_serious(*labels: str) -> str:
@@ -48,14 +50,15 @@ def most_serious(*labels: str) -> str:
 
 def _enough_images(found: Measurements) -> Evidence:
     right, total = int(found.clean.sum()), len(found.clean)
-    label, told = NOT_MASKED, f"{right} of {total} images are classified right."
+    label, told, advice = NOT_MASKED, f"{right} of {total} images are classified right.", ""
     if total > 1 and len(np.unique(found.predicted)) == 1:
-        label = UNDECIDED
+        label, advice = UNDECIDED, "Train it again: it tells no classes apart."
         told = f"Every image is taken for class {found.predicted[0]}: there is nothing to attack."
     elif right < _FEWEST:
-        label = UNDECIDED
+        label, advice = UNDECIDED, "Give more images that it classifies right."
         told = f"Only {right} of {total} images are classified right; {_FEWEST} are needed."
-    return Evidence("images to judge by", label, told, {"examples": total, "right": right})
+    values = {"examples": total, "right": right}
+    return Evidence("images to judge by", label, told, values, advice)
 
 
 def _missed_by_pgd(name: str, attack: str, found: Measurements) -> Evidence:
@@ -64,7 +67,8 @@ def _missed_by_pgd(name: str, attack: str, found: Measurements) -> Evidence:
     missed = float((withstand & ~found.of(attack)).mean())
     told = (
         f"{withstand.mean():.1%} withstand {measurements.PGD} on the cross-entropy, "
-        f"{found.accuracy(attack):.1%} {attack}; it breaks {missed:.1%} that PGD does not."
+        f"{found.accuracy(attack):.1%} {attack}; it breaks {missed:.1%} ± "
+        f"{_error(missed, len(withstand)):.1%} that PGD does not, where {_TOLERANCE:.0%} are usual."
     )
     values = {
         "white_box": float(withstand.mean()),
@@ -76,10 +80,14 @@ def _missed_by_pgd(name: str, attack: str, found: Measurements) -> Evidence:
 
 def _judged(share: float, examples: int) -> str:
     """The label for a share of images that should be small, in view of its sampling error."""
-    error = 2 * math.sqrt(share * (1 - share) / examples)
-    if share - error > _TOLERANCE:
+    if share - _error(share, examples) > _TOLERANCE:
         return MASKED
     return NOT_MASKED if share <= _TOLERANCE else UNDECIDED
+
+
+def _error(share: float, examples: int) -> float:
+    """Twice the standard error of a share of so many images."""
+    return 2 * math.sqrt(share * (1 - share) / examples)
 
 
 def _scale_of_logits(found: Measurements) -> Evidence:
@@ -139,7 +147,7 @@ def _single_step(found: Measurements) -> Evidence:
             label = MASKED if broken < _LEAST_OF_A_STEP else UNDECIDED
     told = (
         f"{noise:.1%} withstand uniform noise, {step:.1%} a single step (FGSM), "
-        f"{worst:.1%} PGD and Square."
+        f"{worst:.1%} PGD, PGD on the margin and Square together."
     )
     values = {"noise": noise, "single_step": step, "worst": worst}
     return Evidence("single step against noise", label, told, values)
@@ -162,7 +170,7 @@ def _stochastic(found: Measurements) -> Evidence:
     left, number = float(found.right_under_rand.mean()), len(found.right_under_rand)
     told = (
         f"{piece.finding} AutoAttack for such models (version rand) leaves {left:.1%} of {number} "
-        "images: quote that, on all of them (--attacks=autoattack --version=rand)."
+        "images."
     )
     return dataclasses.replace(piece, finding=told, values=piece.values | {"rand": left})
 
@@ -180,18 +188,64 @@ def _against(name: str, attack: str):
     return functools.partial(_missed_by_pgd, name, attack)
 
 
-#: Every test, the first of whether there is enough to judge by.
-JUDGES = (
-    _enough_images,
-    _against("gradient-free against white-box", measurements.SQUARE),
-    _against("transfer against white-box", measurements.TRANSFER),
-    _against("margin against cross-entropy", measurements.MARGIN),
-    _more_steps,
-    _growing_radius,
-    _zero_gradients,
-    _scale_of_logits,
-    _against("uniform noise against white-box", measurements.NOISE),
-    _single_step,
-    _stochastic,
-    _training_mode,
+#: Every test of the gradients, and what to do if it says masked.
+_TESTS = (
+    (
+        _against("gradient-free against white-box", measurements.SQUARE),
+        "Quote AutoAttack, whose Square asks for logits alone, and not PGD.",
+    ),
+    (
+        _against("transfer against white-box", measurements.TRANSFER),
+        "Attack a network of the same task that has gradients, and quote what withstands.",
+    ),
+    (
+        _against("margin against cross-entropy", measurements.MARGIN),
+        "Quote AutoAttack, or PGD on the margin (pgd40_margin), and not PGD on the cross-entropy.",
+    ),
+    (
+        _more_steps,
+        "Raise steps and restarts until accuracy falls no more, and quote what is left then.",
+    ),
+    (
+        _growing_radius,
+        "Quote no gradient attack, as this one fails where every image is within its reach; attack "
+        "the network without what hides its gradient (BPDA, Athalye et al., 2018).",
+    ),
+    (
+        _zero_gradients,
+        "Replace what has no gradient, such as rounding, by something smooth while you attack "
+        "(BPDA, Athalye et al., 2018).",
+    ),
+    (
+        _scale_of_logits,
+        "Quote AutoAttack, whose losses do not depend on the scale of the logits.",
+    ),
+    (
+        _against("uniform noise against white-box", measurements.NOISE),
+        "Quote Square: noise finds what the gradients lead away from.",
+    ),
+    (
+        _single_step,
+        "Do not quote FGSM; train with a random start, more steps or a smaller radius, as training "
+        "has overfitted to the single step.",
+    ),
+    (
+        _stochastic,
+        "Quote AutoAttack for such models, on all images (--attacks=autoattack --version=rand).",
+    ),
+    (
+        _training_mode,
+        "Have batch normalisation and the like answer as in inference, and judge again.",
+    ),
 )
+
+
+def judge(found: Measurements) -> tuple[Evidence, ...]:
+    """Whether there are enough images, then what each test says, with what to do about it."""
+    return _enough_images(found), *(_advised(test(found), advice) for test, advice in _TESTS)
+
+
+def _advised(piece: Evidence, advice: str) -> Evidence:
+    if piece.label == UNDECIDED:
+        advice = f"Judge more images, which make it clear. If it is masked: {advice}"
+    return piece if piece.label == NOT_MASKED else dataclasses.replace(piece, advice=advice)

@@ -79,6 +79,12 @@ class Measurements:
         """Which images withstand an attack, at epsilon unless told."""
         return self.withstands[attack, self.epsilon if radius is None else radius]
 
+    def left(self) -> float:
+        """Share of images that withstand every attack at epsilon."""
+        items = self.withstands.items()
+        at_epsilon = [right for (_, radius), right in items if radius == self.epsilon]
+        return float(np.logical_and.reduce(at_epsilon).mean())
+
     def accuracies(self) -> dict[str, dict[float, float]]:
         """Name of an attack to radius to accuracy."""
         curves: dict[str, dict[float, float]] = {}

@@ -9,8 +9,8 @@ import numpy as np
 
 from jarn_tf import arguments, checks
 from jarn_tf.evaluation import pixel_scale
-from jarn_tf.evaluation.masking.evidence import JUDGES, UNDECIDED, Evidence, most_serious
-from jarn_tf.evaluation.masking.measurements import measure
+from jarn_tf.evaluation.masking.evidence import UNDECIDED, Evidence, judge, most_serious
+from jarn_tf.evaluation.masking.measurements import PGD, measure
 from jarn_tf.labels import as_integers
 from jarn_tf.resume import Parts
 
@@ -23,6 +23,7 @@ class Verdict:
         label: `"masked"`: at least one piece of evidence says so; gradient attacks overstate the
             robustness. `"not masked"`: all of them say so. `"undecided"`: none says masked, but not
             all are clear.
+        summary: What PGD leaves, and what all attacks here leave together, in words.
         evidence: The pieces of evidence.
         epsilon: The radius, in pixel units of [0, 1].
         examples: Number of images.
@@ -30,6 +31,7 @@ class Verdict:
     """
 
     label: str
+    summary: str
     evidence: tuple[Evidence, ...]
     epsilon: float
     examples: int
@@ -90,7 +92,11 @@ def masking_verdict(
     images = checks.floats(images).numpy()
     labels = as_integers(labels)
     found = measure(classifier, images, labels, epsilon, seed, progress, parts or Parts(None, {}))
-    evidence = tuple(judge(found) for judge in JUDGES)
+    evidence = judge(found)
     enough, *tests = (piece.label for piece in evidence)
     label = UNDECIDED if enough == UNDECIDED else most_serious(*tests)
-    return Verdict(label, evidence, epsilon, len(images), found.accuracies())
+    summary = (
+        f"{found.accuracy(PGD):.1%} of the images withstand {PGD}, {found.left():.1%} every attack "
+        "of this verdict."
+    )
+    return Verdict(label, summary, evidence, epsilon, len(images), found.accuracies())
