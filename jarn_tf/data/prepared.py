@@ -86,7 +86,11 @@ def _complete(
     """A split's examples; ValueError unless there are as many as its metadata say."""
     import tensorflow_datasets as tfds
 
-    examples = builder.as_dataset(split=split, as_supervised=True)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # it takes longer to tune the reading than to read once
+    examples = builder.as_dataset(
+        split=split, as_supervised=True, read_config=tfds.ReadConfig(options=options)
+    )
     examples = examples.map(lambda image, label: (_sized(image, image_shape), label))
     try:
         return kept.split(tfds.as_numpy(examples.batch(_READ_AT_ONCE)), count, image_shape)
