@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -289,10 +290,12 @@ class Defense(ModelOfSteps):
                 metric.update_state(self._weighted(labels, logits, weights))
         try:
             results = self.compute_metrics(images, labels, logits, sample_weight=weights)
-        except (ValueError, tf.errors.InvalidArgumentError):
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            what = textwrap.shorten(str(error), 100)
             raise ValueError(
-                f"metrics do not take these labels. Received labels {tuple(labels.shape)}. Give "
-                "metrics that do; where they were made for labels of another kind, compile again."
+                f"metrics do not take these labels ({what}). Received labels "
+                f"{tuple(labels.shape)}. Give metrics that do; where they were made for labels of "
+                "another kind, compile again."
             ) from None
         for metric in self.regularizer_metrics:
             del results[metric.name]

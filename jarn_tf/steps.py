@@ -80,6 +80,10 @@ class ModelOfSteps(keras.Model):
                 if logs is None:
                     raise
                 break
+            except ValueError:
+                # What has failed while it was traced may make variables no more.
+                self.train_function = self.test_function = None
+                raise
             left -= done
         return logs
 

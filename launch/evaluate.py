@@ -135,6 +135,11 @@ def _refuse_flags(kind: dict[str, Any]) -> None:
         raise ValueError("Name at least one attack in --attacks. Received: none.")
     for name in FLAGS.attacks:
         arguments.attack(name)
+    if FLAGS.version != "standard" and "autoattack" not in FLAGS.attacks:
+        raise ValueError(
+            f"--version is one of AutoAttack's. Received: --version={FLAGS.version} without "
+            "autoattack in --attacks."
+        )
     if FLAGS.norm == "l2" and not FLAGS.epsilon:
         raise ValueError(
             "Name --epsilon with --norm=l2, as the default radius is one of L-infinity, for "

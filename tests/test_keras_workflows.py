@@ -437,6 +437,17 @@ def test_classifiers_of_images_of_any_size():
         JARN(of_any_size())
 
 
+@pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch"])
+def test_a_batch_after_a_refused_one(method):
+    """A trace that failed must not be in the way of the next."""
+    model, images, labels = compiled(Defense), *toys.batch(8)
+    with pytest.raises(ValueError, match="at least one image"):
+        getattr(model, method)(images[:0], labels[:0])
+    found = getattr(model, method)(images, labels)
+    fresh = getattr(compiled(Defense), method)(images, labels)
+    np.testing.assert_allclose(found, fresh, rtol=1e-6)
+
+
 def test_xla_on_several_replicas_is_refused(two_replicas):
     with two_replicas.scope():
         model = Defense(toys.classifier())

@@ -119,6 +119,7 @@ def evaluated(digits_classifier, tmp_path_factory):
         "l2, verdict": [
             *own, f"--output={folder / 'none'}", "--norm=l2", "--epsilon=2", "--verdict",
         ],
+        "version": [*own, f"--output={folder / 'none'}", "--attacks=fgsm", "--version=plus"],
         "unknown attack": [*own, f"--output={folder / 'none'}", "--attacks=cw"],
         "two targets": [*own, f"--workdir={folder}"],
         "no target": [],
@@ -177,6 +178,7 @@ def test_a_verdict_from_the_command_line(evaluated):
         ("unknown attack", ["cw", "pgd40"]),
         ("l2, no radius", ["--epsilon", "--norm=l2"]),
         ("l2, verdict", ["--verdict", "--norm=l2"]),
+        ("version", ["--version=plus", "autoattack in --attacks"]),
         ("no import", ["other.keras", "Brightness", "--import"]),
         ("probabilities", ["probabilities", "--probabilities"]),
         ("absent module", ["--import=absent_module", "cannot be imported"]),

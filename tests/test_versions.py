@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import toys
 
-from jarn_tf import attacks
+from jarn_tf import attacks, evaluation
 from jarn_tf.attacks.ascent import loss_and_gradient
 from jarn_tf.attacks.autoattack import VERSIONS
 
@@ -73,6 +73,18 @@ def test_an_image_that_was_only_once_misclassified_is_attacked_from_where_it_was
     images, labels = toys.batch(40)
     found = attacks.autoattack(model, images, labels, epsilon=0.1, version="rand")
     assert np.abs(found.astype(np.float64) - images).max() <= 0.1
+
+
+def test_of_a_classifier_that_answers_at_random_what_was_broken_once_stays_broken():
+    model = keras.Sequential(
+        [keras.Input(toys.IMAGE_SHAPE), Shaken(), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    images, labels = toys.batch(40)
+    attack = evaluation.Attack("autoattack", 0.5, version="rand")
+    clean, attacked, *_ = evaluation.robustness(
+        model, images, labels, [evaluation.Attack("clean", 0.5), attack]
+    )
+    assert attacked["accuracy"] == 0 < clean["accuracy"]  # one answer alone is right now and then
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -93,7 +93,8 @@ def autoattack(
 
     Returns:
         float32 images within epsilon of `images` and within [0, 1]: misclassified ones; where no
-        attack succeeded, or the image was misclassified to begin with, the image itself.
+        attack succeeded, or the image was misclassified to begin with (`rand` attacks it then,
+        too), the image itself.
 
     Raises:
         ValueError: Bad images, labels, logits or options, or `state` belongs to something else.
@@ -115,6 +116,8 @@ def autoattack(
     def attack_part(images, labels, first):
         images, labels = images.numpy(), labels.numpy()
         adversarial, right = images.copy(), np.ones(len(labels), bool)
+        if version != "rand":  # whose images one answer says little of
+            right = np.argmax(logits_of_all(classifier, images, batch_size), axis=-1) == labels
         bar = tqdm.tqdm(
             total=len(labels) * len(members),
             desc=f"autoattack on images {first} to {first + len(labels) - 1}",
@@ -122,8 +125,6 @@ def autoattack(
             disable=None if progress else True,
         )
         for number, (name, (attack, settings)) in enumerate(members.items()):
-            logits = logits_of_all(classifier, adversarial, batch_size)
-            right &= np.argmax(logits, axis=-1) == labels
             left = np.flatnonzero(right)
             bar.set_postfix_str(f"{name}, {len(left)} of {len(labels)} withstand")
             if len(left):
@@ -138,6 +139,7 @@ def autoattack(
                 run = functools.partial(attack, classifier, *of_left, **options, **settings)
                 part = Part(f"{first}_{name}", kinds, lambda run=run: {"images": run()})
                 adversarial[left] = parts.part(part)["images"]
+                right[left] = unchanged(adversarial[left], images[left])
             bar.update(len(labels))
         bar.close()
         return adversarial
@@ -145,6 +147,15 @@ def autoattack(
     return in_batches(
         "autoattack", attack_part, classifier, images, labels, batch_size, progress, PART
     )
+
+
+def unchanged(adversarial: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Which images [n] an attack has returned as they were.
+
+    What tells the success of an attack on a classifier that answers at random, whose next answer
+    may be another.
+    """
+    return (adversarial == images).all(axis=(1, 2, 3))
 
 
 def _identity(classifier: keras.Model, images: Images, labels: Labels) -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from jarn_tf import checks
+from jarn_tf.attacks.autoattack import unchanged
 from jarn_tf.batches import slices
 from jarn_tf.evaluation import pixel_scale
 from jarn_tf.evaluation.attack import Attack
@@ -156,6 +157,8 @@ def _attacked_part(
         classifier, images, labels, stop_when_misclassified=True, batch_size=batch_size, **options
     )
     right = _right(classifier, found, labels, batch_size)
+    if attack.name == "autoattack":
+        right &= unchanged(found, checks.floats(images).numpy())
     seconds = np.float64(time.perf_counter() - started)
     return {"images": found, "right": right, "seconds": seconds}
 

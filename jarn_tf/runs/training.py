@@ -222,7 +222,7 @@ def _heading(
     """What is trained, on what, in which phases, and where it is written."""
     lines = [
         f"{config.pair}, preset {config.preset}, seed {config.seed}: {len(dataset.train):,} images "
-        f"of {config.dataset}, {config.epochs} epochs of {steps_per_epoch} steps."
+        f"of {config.dataset}, epochs of {steps_per_epoch} steps: {config.epochs}."
     ]
     first = config.jarn_start_fraction * config.epochs  # of JARN's phase, in epochs
     if config.regularizer == "jarn" and first:

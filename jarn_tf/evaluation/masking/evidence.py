@@ -67,8 +67,8 @@ def _missed_by_pgd(name: str, attack: str, found: Measurements) -> Evidence:
     missed = float((withstand & ~found.of(attack)).mean())
     told = (
         f"{withstand.mean():.1%} withstand {measurements.PGD} on the cross-entropy, "
-        f"{found.accuracy(attack):.1%} {attack}; it breaks {missed:.1%} ± "
-        f"{_error(missed, len(withstand)):.1%} that PGD does not, where {_TOLERANCE:.0%} are usual."
+        f"{found.accuracy(attack):.1%} {attack}; it breaks {missed:.1%} that PGD does not, where "
+        f"{_TOLERANCE:.0%} ± {_error(_TOLERANCE, len(withstand)):.0%} are usual."
     )
     values = {
         "white_box": float(withstand.mean()),
@@ -235,7 +235,7 @@ _TESTS = (
     ),
     (
         _training_mode,
-        "Have batch normalisation and the like answer as in inference, and judge again.",
+        "Have batch normalisation, dropout and the like answer as in inference, and judge again.",
     ),
 )
 

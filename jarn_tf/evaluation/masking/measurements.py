@@ -13,6 +13,7 @@ import tensorflow as tf
 import tqdm
 
 from jarn_tf import attacks
+from jarn_tf.attacks.autoattack import unchanged
 from jarn_tf.batches import slices
 from jarn_tf.evaluation.masking.substitute import distilled_substitute
 from jarn_tf.inference import logits_of_all
@@ -138,9 +139,9 @@ def measure(
     right_under_rand = None
     if np.median(repeated) > DIFFERENT:
         few = images[:_RANDOM_IMAGES], labels[:_RANDOM_IMAGES]
-        rand = functools.partial(_right, classifier, *few, _rand(classifier), epsilon, seed)
+        rand = functools.partial(_right_under_rand, classifier, *few, epsilon, seed)
         job = Part("verdict_rand", {"right": (few[1].shape, "bool")}, rand)
-        right_under_rand = parts.part(job)["right"]
+        right_under_rand = clean[: len(few[1])] & parts.part(job)["right"]
     return Measurements(
         clean,
         withstands,
@@ -215,10 +216,11 @@ def _pgd(
     )  # fmt: skip
 
 
-def _rand(classifier: keras.Model) -> _Attack:
-    return lambda images, labels, radius, seed: attacks.autoattack(
-        classifier, images, labels, epsilon=radius, version="rand", seed=seed
+def _right_under_rand(classifier, images, labels, epsilon, seed) -> dict[str, np.ndarray]:
+    found = attacks.autoattack(
+        classifier, images, labels, epsilon=epsilon, version="rand", seed=seed
     )
+    return {"right": unchanged(found, images)}
 
 
 def _right(classifier, images, labels, attack, radius, seed) -> dict[str, np.ndarray]:
