@@ -108,16 +108,20 @@ def _over_square_root(axis: matplotlib.axes.Axes, radii: list[float], epsilon: f
 
 
 @matplotlib.rc_context({"text.parse_math": False})
-def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]]) -> bytes:
+def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]], norm: str) -> bytes:
     """Draws accuracy over the radius with 95 % intervals, as SVG.
 
     Args:
-        lines: Name of a line to its points: radius, accuracy (0 to 1), number of images.
+        lines: Name of a line to its points: radius, accuracy (0 to 1), number of images. One
+            without points is not drawn, but the others have their colours as if it was.
+        norm: What the radius is measured in.
     """
     figure = matplotlib.figure.Figure((7.6, 3.6))
     axis = figure.subplots()
     ends = {}
     for number, (name, points) in enumerate(lines.items()):
+        if not points:
+            continue
         color = COLORS[number % len(COLORS)]
         radii, accuracies, _ = zip(*points)
         low, high = zip(*(accuracy_interval(accuracy, n) for _, accuracy, n in points))
@@ -127,7 +131,7 @@ def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]]) -> bytes:
         ends[name] = radii[-1], 100 * accuracies[-1], color
     axis.set_xlim(left=0)
     axis.set_ylim(-3, 103)
-    axis.set_xlabel("radius (pixels in [0, 1])")
+    axis.set_xlabel(f"{norm} radius (pixels in [0, 1])")
     axis.set_ylabel("accuracy [%]")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
