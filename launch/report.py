@@ -29,6 +29,11 @@ def main(argv: list[str]) -> None:
     with command.one_line_errors():
         if not FLAGS.runs:
             raise ValueError("Name at least one folder in --runs. Received: none.")
+        if not all(FLAGS.runs):
+            raise ValueError(
+                "Name folders in --runs, a comma between two. Received an empty name: "
+                f"--runs={','.join(FLAGS.runs)}."
+            )
         import_library()
         from jarn_tf.runs import report_page
 

@@ -208,6 +208,7 @@ def test_a_refusal_is_one_line_of_standard_error(tmp_path):
         ("reproduce --help", 1, "table1, table2"),
         ("report --help", 1, "report_model_card.md"),
         ("report", 1, "Error: Name at least one folder"),
+        ("report --runs=a,", 1, "Error: Name folders in --runs"),
         ("train --show", 0, "discriminator_filters"),
         ("train --epsilon=8", 1, "Error: epsilon"),
         ("evaluate --workdir=none --attacks=cw", 1, "Error: Unknown attack 'cw'"),

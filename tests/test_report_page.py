@@ -1,5 +1,6 @@
 """The page and the model cards, of folders that were never trained."""
 
+import base64
 import html.parser
 import json
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import toys
 
+from jarn_tf.evaluation.curves import COLORS
 from jarn_tf.runs import report_page
 from jarn_tf.runs.presets import preset
 
@@ -18,7 +20,7 @@ VERDICT = {
 }  # fmt: skip
 
 
-def evaluated(folder, examples=50, verdict=None, dataset="digits", **accuracies):
+def evaluated(folder, examples=50, verdict=None, dataset="digits", command=None, **accuracies):
     """Writes an evaluation of attacks `NAME_at_EPSILON` or `NAME_at_EPSILON_NORM`."""
     rows = [{"name": "clean", "epsilon": 0.0, "steps": 0, "restarts": 0, "accuracy": 0.9}]
     for key, accuracy in accuracies.items():
@@ -29,7 +31,7 @@ def evaluated(folder, examples=50, verdict=None, dataset="digits", **accuracies)
     found = {
         "dataset": dataset, "examples": examples, "saliency": toys.SALIENCY, "verdict": verdict,
         "attacks": [row | {"seconds": 1.0} for row in rows], "collapsed_to_class": None,
-        "versions": {"keras": "3.15"}, "command": "python -m launch.evaluate --model=a.keras",
+        "versions": {"keras": "3.15", "jarn_tf": "0.1"}, "command": command,
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     (folder / "evaluation.json").write_text(json.dumps(found))
@@ -123,8 +125,9 @@ def test_names_of_strangers_are_text(tmp_path):
     assert page.tags.count("img") == 1  # the chart
     assert HOSTILE in page.said
     for card in cards:
-        assert "<img" not in card and "<script" not in card
-        assert card.count("[a](b)") == card.count("\\[a](b)")
+        text = "".join(card.split("```")[::2])
+        assert "<img" not in text and "<script" not in text
+        assert text.count("[a](b)") == text.count("\\[a](b)")
 
 
 def test_what_is_missing_is_said_with_the_command(tmp_path):
@@ -134,6 +137,73 @@ def test_what_is_missing_is_said_with_the_command(tmp_path):
         assert f"launch.evaluate '--workdir={tmp_path / 'a b'}' --attacks=pgd40,autoattack" in text
     page, _ = made(tmp_path, evaluated(tmp_path / "b"))
     assert "--model=FILE.keras --dataset=digits" in page.said
+
+
+@pytest.mark.parametrize(
+    ("noted", "completed"),
+    [
+        (
+            "--model='a & b.keras' --output=o --pixel_scale=255 --import=mine --attacks pgd5",
+            "'--model=a & b.keras' --output=o --pixel_scale=255 --import=mine "
+            "--attacks=pgd5,autoattack --verdict",
+        ),
+        (
+            "--workdir=r --examples=9",
+            "--workdir=r --examples=9 --attacks=fgsm,pgd40,autoattack --v",
+        ),
+        (
+            "--workdir=r --attacks=pgd5 --norm=l2 --epsilon=0.5",
+            "--workdir=r --attacks=pgd5,autoattack --verdict",
+        ),
+    ],
+)
+def test_the_command_is_the_noted_one_with_what_is_missing(tmp_path, noted, completed):
+    command = f"python -m launch.evaluate {noted}"
+    page, (card,) = made(tmp_path, evaluated(tmp_path / "a", command=command))
+    assert completed in page.said and completed in card
+
+
+def test_any_version_of_autoattack_is_autoattack(tmp_path):
+    command = "python -m launch.evaluate --workdir=r --attacks=autoattack --version=rand"
+    run = evaluated(tmp_path / "a", command=command, **{"autoattack rand_at_0.1": 0.3})
+    page, _ = made(tmp_path, run)
+    assert "accuracy under AutoAttack" not in page.said
+    assert f"{command} --verdict" in page.said
+
+
+def test_no_command_ends_the_block_of_code(tmp_path):
+    _, (card,) = made(tmp_path, evaluated(tmp_path / "a", command=" ```a\n```"))
+    assert card.count("```") == 5 and card.count("\n```") == 4  # two blocks
+
+
+def test_warnings_of_the_newest_evaluation(tmp_path):
+    run = evaluated(tmp_path / "a")
+    found = json.loads((run / "evaluation.json").read_text())
+    found |= {"collapsed_to_class": 3, "accuracy_on_255": 0.875}
+    (run / "evaluation.json").write_text(json.dumps(found))
+    page, (card,) = made(tmp_path, run)
+    for text in (page.said, card):
+        assert "Every test image is taken for class 3" in text and "87.50% of the first" in text
+
+
+def test_an_attack_on_fewer_images_has_their_clean_accuracy(tmp_path):
+    """The verdict is of 40 images, of which 75 % are classified right, the rest of 50."""
+    verdict = VERDICT | {"accuracies": {"PGD-40": {"0.0": 0.75, "0.1": 0.5}}}
+    page, (card,) = made(tmp_path, evaluated(tmp_path / "a", verdict=verdict))
+    assert "PGD-40 (verdict) leaves 50.0 % [35.2, 64.8] of 40 (clean 75.0 %)" in page.said
+    assert "50.0 % (clean 75.0 %)" in card
+
+
+def test_a_run_has_one_colour_in_all_charts(tmp_path):
+    """Only the second run was attacked in L2."""
+    page, _ = made(
+        tmp_path,
+        evaluated(tmp_path / "a", **{"pgd40_at_0.1": 0.4}),
+        evaluated(tmp_path / "b", **{"pgd40_at_0.1": 0.3, "pgd40_at_0.5_l2": 0.3}),
+    )
+    l2, linf = (base64.b64decode(address.partition(",")[2]).decode() for address in page.addresses)
+    colours = [{color for color in COLORS[:2] if color.lower() in chart} for chart in (l2, linf)]
+    assert colours == [{COLORS[1]}, set(COLORS[:2])]
 
 
 def test_settings_that_differ(tmp_path):
@@ -154,6 +224,7 @@ def test_accuracy_by_class(tmp_path):
         broken_by=np.array(["", "pgd40", "clean", "clean", "pgd40"]),
     )
     page, _ = made(tmp_path, run)
+    assert ["class", "images", "clean", "L∞ 0.1"] in page.rows
     rows = {row[0]: row for row in page.rows if len(row) == 6}
     assert [rows["3"][i] for i in (1, 2, 4)] == ["3", "66.7 %", "33.3 %"]
     assert [rows["7"][i] for i in (1, 2, 4)] == ["2", "50.0 %", "0.0 %"]
@@ -163,6 +234,13 @@ def damaged(folder):
     evaluated(folder)
     (folder / "adversarial").mkdir()
     (folder / "adversarial" / "epsilon_0.1.npz").write_bytes(b"PK")
+
+
+def of_many_classes(folder):
+    evaluated(folder)
+    (folder / "adversarial").mkdir()
+    rows = np.arange(200_000)
+    np.savez(folder / "adversarial" / "a.npz", labels=rows, right=rows > 1, broken_by=rows > 1)
 
 
 def pickled(folder):
@@ -178,6 +256,17 @@ def pickled(folder):
         (lambda folder: folder.mkdir(), "r.html", "no readable config.json or evaluation.json"),
         (lambda folder: None, "r.html", "no readable config.json or evaluation.json"),
         (damaged, "r.html", "epsilon_0.1.npz cannot be read"),
+        (of_many_classes, "r.html", "200000 classes"),
+        (
+            lambda folder: evaluated(folder, **{"pgd5_at_nan": 0.1}),
+            "r.html",
+            "epsilon must be .* Received: nan[.] Name",
+        ),
+        (
+            lambda folder: evaluated(folder, **{f"pgd5_at_{i}_l2": 0.1 for i in range(1, 102)}),
+            "r.html",
+            "102 radii, of at most 100",
+        ),
         (pickled, "r.html", "a.npz cannot be read .*allow_pickle=False"),
         (
             lambda folder: (evaluated(trained(folder)) / "evaluation.json").write_text("{}"),

@@ -16,6 +16,8 @@ from jarn_tf.evaluation.masking.measurements import PGD
 #: Colours that are told apart with any colour vision (Okabe & Ito).
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _FAINT = "0.75"
+#: Width of a number under the axis of a `verdict_figure`, as a share of it.
+_LABEL = 0.11
 
 
 def label_ends(axis: matplotlib.axes.Axes, ends: dict[str, tuple[float, float, str]]) -> None:
@@ -79,7 +81,8 @@ def verdict_figure(
             ends[label] = radii[-1], values[-1], color
         else:
             axis.plot(radii, values, ".-", color=_FAINT, linewidth=1, markersize=4)
-    _over_square_root(axis, sorted({radius for curve in accuracies.values() for radius in curve}))
+    radii = sorted({radius for curve in accuracies.values() for radius in curve})
+    _over_square_root(axis, radii, epsilon)
     label_ends(axis, ends)
     axis.set_title(title, fontsize=11, loc="left")
     others = [name for name in accuracies if name not in (PGD, strongest)]
@@ -88,10 +91,14 @@ def verdict_figure(
     figure.savefig(path)
 
 
-def _over_square_root(axis: matplotlib.axes.Axes, radii: list[float]) -> None:
-    """Small radii matter as much as large ones."""
+def _over_square_root(axis: matplotlib.axes.Axes, radii: list[float], epsilon: float) -> None:
+    """Small radii matter as much as large ones; 0, epsilon, 1 and what fits are named."""
+    named = [0.0, epsilon, 1.0]
+    for radius in reversed(radii):
+        if all(abs(np.sqrt(radius) - np.sqrt(other)) > _LABEL for other in named):
+            named.append(radius)
     axis.set_xscale("function", functions=(np.sqrt, np.square))
-    axis.set_xticks(radii, [f"{radius:.3g}" for radius in radii], rotation=45)
+    axis.set_xticks(radii, [f"{radius:.3g}" if radius in named else "" for radius in radii])
     axis.set_xlim(0, 1.02)
     axis.set_xlabel("epsilon (L-infinity, pixels in [0, 1])")
     axis.set_ylabel("accuracy [%]")
@@ -101,16 +108,20 @@ def _over_square_root(axis: matplotlib.axes.Axes, radii: list[float]) -> None:
 
 
 @matplotlib.rc_context({"text.parse_math": False})
-def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]]) -> bytes:
+def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]], norm: str) -> bytes:
     """Draws accuracy over the radius with 95 % intervals, as SVG.
 
     Args:
-        lines: Name of a line to its points: radius, accuracy (0 to 1), number of images.
+        lines: Name of a line to its points: radius, accuracy (0 to 1), number of images. One
+            without points is not drawn, but the others have their colours as if it was.
+        norm: What the radius is measured in.
     """
     figure = matplotlib.figure.Figure((7.6, 3.6))
     axis = figure.subplots()
     ends = {}
     for number, (name, points) in enumerate(lines.items()):
+        if not points:
+            continue
         color = COLORS[number % len(COLORS)]
         radii, accuracies, _ = zip(*points)
         low, high = zip(*(accuracy_interval(accuracy, n) for _, accuracy, n in points))
@@ -120,7 +131,7 @@ def accuracy_chart(lines: dict[str, list[tuple[float, float, int]]]) -> bytes:
         ends[name] = radii[-1], 100 * accuracies[-1], color
     axis.set_xlim(left=0)
     axis.set_ylim(-3, 103)
-    axis.set_xlabel("radius (pixels in [0, 1])")
+    axis.set_xlabel(f"{norm} radius (pixels in [0, 1])")
     axis.set_ylabel("accuracy [%]")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)

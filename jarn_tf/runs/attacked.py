@@ -13,17 +13,20 @@ import numpy as np
 from jarn_tf import data, evaluation, input_jacobian
 from jarn_tf.evaluation import signed_to_pixels
 from jarn_tf.inference import logits_of_all
+from jarn_tf.runs.radius import title_of_file
 
 #: Images of the figure.
 _SHOWN = 10
 #: Bytes that an array beside the images may take: those of 2 million images.
 _MOST = 2**28
+#: Classes that are told apart: a page has a row of each.
+_MOST_CLASSES = 1000
 
 
 class OfClass(NamedTuple):
     """The images of a class: how many, the share classified right, and that under attacks.
 
-    `attacked` has a share for each file of `adversarial/`, by its name without the suffix.
+    `attacked` has a share for each file of `adversarial/`, by its radius.
     """
 
     label: int
@@ -52,7 +55,7 @@ def draw(
     saved = {}
     for file in sorted(adversarial.glob("*.npz")):
         with np.load(file) as found:
-            saved[_title(file)] = found["images"], found["broken_by"]
+            saved[title_of_file(file)] = found["images"], found["broken_by"]
     right = [broken_by != "clean" for _, broken_by in saved.values()]
     shown = np.flatnonzero(right[0] if right and right[0].any() else np.ones(len(test)))[:_SHOWN]
     images, labels = test.first(shown[-1] + 1).floats[shown], test.labels[shown]
@@ -87,20 +90,18 @@ def by_class(adversarial: pathlib.Path) -> list[OfClass]:
         try:
             labels, right, broken_by = _read(file, "labels", "right", "broken_by")
             names, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+            if (classes := len({*found, *names.tolist()})) > _MOST_CLASSES:
+                raise ValueError(f"it has {classes} classes, of at most {_MOST_CLASSES}")
             clean, left = (
                 (np.bincount(of, weights=kept) / counts).tolist()
                 for kept in (broken_by != "clean", right)
             )
             for i, (name, count) in enumerate(zip(names.tolist(), counts.tolist())):
                 kept = found.setdefault(name, OfClass(name, count, clean[i], {}))
-                kept.attacked[_title(file)] = left[i]
+                kept.attacked[title_of_file(file)] = left[i]
         except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damage
             raise ValueError(f"{file} cannot be read ({error})") from None
     return list(found.values())
-
-
-def _title(file: pathlib.Path) -> str:
-    return file.stem.replace("_", " ")
 
 
 def _read(file: pathlib.Path, *names: str) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jinja2
+import markupsafe
 
 import jarn_tf
 from jarn_tf.evaluation.curves import accuracy_chart
@@ -19,6 +20,7 @@ from jarn_tf.evaluation.interval import interval_text
 from jarn_tf.files import write_atomically
 from jarn_tf.runs import reported
 from jarn_tf.runs.config import NO_EFFECT
+from jarn_tf.runs.radius import NORMS
 from jarn_tf.runs.reported import Reported
 from jarn_tf.runs.tables import short
 
@@ -49,9 +51,9 @@ def report(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> l
     runs = [reported.read(folder, name) for folder, name in _named(folders).items()]
     numbers = [""] if len(runs) == 1 else [f"_{i}" for i in range(1, len(runs) + 1)]
     cards = [page.with_name(f"{page.stem}_model_card{number}.md") for number in numbers]
-    made = f"{datetime.date.today().isoformat()}, jarn_tf {jarn_tf.__version__}"
-    texts = {page: _page(runs, [card.name for card in cards], made)}
-    texts |= {card: _card(run, made) for card, run in zip(cards, runs)}
+    today = datetime.date.today().isoformat()
+    texts = {page: _page(runs, [card.name for card in cards], today)}
+    texts |= {card: _card(run, today) for card, run in zip(cards, runs)}
     page.parent.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         write_atomically(path, lambda temporary, text=text: temporary.write_text(text, "utf-8"))
@@ -73,7 +75,7 @@ def _printable(text: Any) -> str:
     return "".join(filter(str.isprintable, str(text)))
 
 
-def _page(runs: Sequence[Reported], cards: Sequence[str], made: str) -> str:
+def _page(runs: Sequence[Reported], cards: Sequence[str], today: str) -> str:
     """The page; jinja2 escapes what the runs say."""
     asked = f"is {runs[0].name}" if len(runs) == 1 else f"are {len(runs)} runs"
     return _template("report_page.html", autoescape=True).render(
@@ -81,15 +83,17 @@ def _page(runs: Sequence[Reported], cards: Sequence[str], made: str) -> str:
         runs=list(zip(runs, cards)),
         charts=_charts(runs),
         differing=_differing(runs),
-        made=made,
+        made=f"{today}, jarn_tf {jarn_tf.__version__}",
         picture=_picture,
         interval=interval_text,
         short=short,
     )
 
 
-def _card(run: Reported, made: str) -> str:
-    return _template("model_card.md", finalize=_in_markdown).render(run=run, made=made, short=short)
+def _card(run: Reported, today: str) -> str:
+    return _template("model_card.md", finalize=_in_markdown).render(
+        run=run, today=today, short=short, code=_in_code
+    )
 
 
 def _template(name: str, **options: Any) -> jinja2.Template:
@@ -102,8 +106,15 @@ def _template(name: str, **options: Any) -> jinja2.Template:
 
 def _in_markdown(value: Any) -> str:
     """On one line, and neither HTML nor a link, a cell or the end of code."""
+    if isinstance(value, markupsafe.Markup):
+        return value
     text = html.escape(_printable(value), quote=False)
     return text.replace("`", "'").replace("|", "\\|").replace("[", "\\[")
+
+
+def _in_code(command: str) -> markupsafe.Markup:
+    """A line of a block of code as it is; its start alone could end the block."""
+    return markupsafe.Markup(_printable(command).lstrip("` "))
 
 
 def _picture(path: pathlib.Path) -> str | None:
@@ -119,14 +130,12 @@ def _charts(runs: Sequence[Reported]) -> dict[str, str]:
     for norm in sorted({radius.norm for run in runs for radius in run.radii}):
         lines = {}
         for number, run in enumerate(runs, 1):
-            radii = [radius for radius in run.radii if radius.norm == norm]
-            found = [run.clean, *(run.least(radius) for radius in radii)]
-            if radii and run.clean:
-                name = f"{number}. {run.name[:_LONGEST]}"
-                lines[name] = [(f.radius.epsilon, f.accuracy, f.examples) for f in found]
-        if lines:
-            svg = base64.b64encode(accuracy_chart(lines)).decode()
-            charts[reported.NORMS.get(norm, norm)] = f"data:image/svg+xml;base64,{svg}"
+            left = [run.least(radius) for radius in run.radii if radius.norm == norm]
+            found = [*(first.clean for first in left[:1]), *left]
+            name = f"{number}. {run.name[:_LONGEST]}"
+            lines[name] = [(f.radius.epsilon, f.accuracy, f.examples) for f in found]
+        svg = base64.b64encode(accuracy_chart(lines, NORMS[norm])).decode()
+        charts[NORMS[norm]] = f"data:image/svg+xml;base64,{svg}"
     return charts
 
 

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import shlex
-from typing import Any, NamedTuple
+from typing import Any
 
 from jarn_tf.evaluation.interval import interval_text
-from jarn_tf.evaluation.report import title_of
+from jarn_tf.evaluation.report import title_of, warnings_of
 from jarn_tf.files import read_json
-from jarn_tf.runs import evaluations
+from jarn_tf.runs import evaluate_command, evaluations
 from jarn_tf.runs.attacked import OfClass, by_class
-from jarn_tf.runs.tables import short, training_command
+from jarn_tf.runs.radius import Radius, radius_of
+from jarn_tf.runs.tables import training_command
 from jarn_tf.runs.workdir import Workdir
 
-#: Name of a norm in `evaluation.json` to what it is called.
-NORMS = {"linf": "L∞", "l2": "L2"}
-
-
-class Radius(NamedTuple):
-    """A radius of attacks: its norm as in `evaluation.json`, and its size."""
-
-    norm: str
-    epsilon: float
-
-    def __str__(self):
-        return f"{NORMS.get(self.norm, self.norm)} {short(self.epsilon)}"
+#: What `worst_case` is called.
+_WORST = "the worst of all attacks on each image"
+#: Radii of one page: it draws and says each of them.
+_MOST_RADII = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """A row of an evaluation: an attack, what it leaves (0 to 1), and of how many images."""
+    """A row of an evaluation: an attack, what it leaves (0 to 1), and of how many images.
+
+    `clean_accuracy` is that of the same images.
+    """
 
     attack: str
     radius: Radius
     accuracy: float
     examples: int
+    clean_accuracy: float
+
+    @property
+    def clean(self) -> Accuracy:
+        """The same images without an attack."""
+        radius, clean = Radius(self.radius.norm, 0.0), self.clean_accuracy
+        return Accuracy("clean", radius, clean, self.examples, clean)
 
     @property
     def percent(self) -> str:
@@ -60,9 +62,11 @@ class Reported:
         cpu_minutes: What the training took; None where nothing says it.
         accuracies: Of each attack and radius the one on most images; those of the verdict, too.
         verdict: The newest, as `Verdict.as_dict` gives it; None if it was never judged.
+        warnings: What is wrong with it by the newest evaluation, a line each.
         classes: Accuracy by class, under all attacks of the newest evaluation.
         versions: Of the newest evaluation, else of the training.
         commands: The command lines behind it; of the evaluations those that are noted.
+        evaluated_by: The newest of those; None if none is noted.
     """
 
     folder: pathlib.Path
@@ -72,9 +76,11 @@ class Reported:
     cpu_minutes: float | None
     accuracies: list[Accuracy]
     verdict: dict[str, Any] | None
+    warnings: list[str]
     classes: list[OfClass]
     versions: dict[str, str]
     commands: list[str]
+    evaluated_by: str | None
 
     @property
     def run(self) -> Workdir:
@@ -91,16 +97,20 @@ class Reported:
     def least(self, radius: Radius, kind: str = "") -> Accuracy | None:
         """The lowest accuracy at a radius; of attacks whose names begin so. None if there is none.
 
-        Of equal ones that under a single attack, not `worst_case`.
+        Of equal ones that under a single attack.
         """
         there = [f for f in self.accuracies if f.radius == radius and f.attack.startswith(kind)]
-        return min(there, key=lambda f: (f.accuracy, f.attack == "worst_case"), default=None)
+        return min(there, key=lambda f: (f.accuracy, f.attack == _WORST), default=None)
+
+    @property
+    def _has_autoattack(self) -> bool:
+        return any(found.attack.startswith("autoattack") for found in self.accuracies)
 
     @property
     def missing(self) -> list[str]:
         """What has not been measured, in words."""
         wanted = {
-            "accuracy under AutoAttack": any(f.attack == "autoattack" for f in self.accuracies),
+            "accuracy under AutoAttack": self._has_autoattack,
             "the verdict on gradient masking": self.verdict is not None,
             "pictures of attacked images": self.run.attacked.is_file(),
         }
@@ -109,12 +119,14 @@ class Reported:
     @property
     def evaluate_command(self) -> str:
         """The command that measures what is missing."""
+        if self.evaluated_by:
+            return evaluate_command.completed(
+                self.evaluated_by, not self._has_autoattack, self.verdict is None
+            )
         of = [f"--workdir={self.folder}"]
         if not self.settings:
             of = ["--model=FILE.keras", f"--dataset={self.dataset}", f"--output={self.folder}"]
-        return shlex.join(
-            ["python", "-m", "launch.evaluate", *of, "--attacks=pgd40,autoattack", "--verdict"]
-        )
+        return evaluate_command.for_all(of)
 
 
 def read(folder: pathlib.Path, name: str) -> Reported:
@@ -135,7 +147,8 @@ def read(folder: pathlib.Path, name: str) -> Reported:
         newest = found[0] if found else {}
         verdict = next((each["verdict"] for each in found if each.get("verdict")), None)
         commands = [training_command(settings, folder) if settings else None]
-        commands += [each.get("command") for each in reversed(found)]
+        noted = [each.get("command") for each in found]
+        commands += reversed(noted)
         return Reported(
             folder,
             name,
@@ -144,13 +157,16 @@ def read(folder: pathlib.Path, name: str) -> Reported:
             run.cpu_minutes(),
             _accuracies(found) + _of_verdict(verdict),
             verdict,
+            warnings_of(newest) if found else [],
             by_class(run.adversarial),
             dict(newest.get("versions") or config.get("versions") or {}),
             [str(command) for command in dict.fromkeys(commands) if command],
+            next(filter(evaluate_command.is_noted, noted), None),
         )
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise ValueError(
-            f"{folder} cannot be reported: {error}. Name folders that launch.train or "
+            f"{folder} cannot be reported: {reason}. Name folders that launch.train or "
             "launch.evaluate wrote."
         ) from None
 
@@ -159,28 +175,34 @@ def _accuracies(found: list[dict[str, Any]]) -> list[Accuracy]:
     """Those of all evaluations, newest first; of equal attacks that on most images stays."""
     kept: dict[tuple[str, Radius], Accuracy] = {}
     for evaluated in found:
-        for row in evaluated["attacks"]:
-            radius = Radius(str(row.get("norm", "linf")), float(row["epsilon"]))
-            new = Accuracy(
-                title_of(row), radius, float(row["accuracy"]), int(evaluated["examples"])
-            )
-            old = kept.setdefault((new.attack, radius), new)
+        rows = evaluated["attacks"]
+        clean = next(float(row["accuracy"]) for row in rows if row["name"] == "clean")
+        for row in rows:
+            attack = _WORST if row["name"] == "worst_case" else title_of(row)
+            radius, left = radius_of(row), float(row["accuracy"])
+            new = Accuracy(attack, radius, left, int(evaluated["examples"]), clean)
+            old = kept.setdefault((attack, radius), new)
             if (new.examples, -new.accuracy) > (old.examples, -old.accuracy):
-                kept[new.attack, radius] = new
-    return sorted(kept.values(), key=lambda found: found.radius)
+                kept[attack, radius] = new
+    radii = len({radius for _, radius in kept})
+    if radii > _MOST_RADII:
+        raise ValueError(f"its evaluation.json has {radii} radii, of at most {_MOST_RADII}")
+    return sorted(kept.values(), key=lambda found: (found.attack != "clean", found.radius))
 
 
 def _of_verdict(verdict: dict[str, Any] | None) -> list[Accuracy]:
     """Its attacks at the radius that it was judged at."""
     if not verdict:
         return []
-    radius = Radius(str(verdict.get("norm", "linf")), float(verdict["epsilon"]))
+    radius = radius_of(verdict)
     curves = {
         str(name): {float(at): float(value) for at, value in curve.items()}
         for name, curve in verdict.get("accuracies", {}).items()
     }
     return [
-        Accuracy(f"{name} (verdict)", radius, curve[radius.epsilon], int(verdict["examples"]))
+        Accuracy(
+            f"{name} (verdict)", radius, curve[radius.epsilon], int(verdict["examples"]), curve[0.0]
+        )
         for name, curve in curves.items()
-        if radius.epsilon in curve
+        if {0.0, radius.epsilon} <= curve.keys()
     ]
