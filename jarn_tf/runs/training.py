@@ -222,7 +222,8 @@ def _heading(
     """What is trained, on what, in which phases, and where it is written."""
     lines = [
         f"{config.pair}, preset {config.preset}, seed {config.seed}: {len(dataset.train):,} images "
-        f"of {config.dataset}, epochs of {steps_per_epoch} steps: {config.epochs}."
+        f"of {config.dataset}, {config.epochs} epoch{'s' * (config.epochs > 1)} of "
+        f"{steps_per_epoch} steps."
     ]
     first = config.jarn_start_fraction * config.epochs  # of JARN's phase, in epochs
     if config.regularizer == "jarn" and first:
