@@ -178,7 +178,12 @@ class Defense(ModelOfSteps):
         strategy they must be made in its scope.
         """
         with self.distribute_strategy.scope():
-            optimizer = keras.optimizers.get(optimizer)
+            try:
+                optimizer = keras.optimizers.get(optimizer)
+            except KeyError:
+                raise ValueError(
+                    f"optimizer must be one of Keras, its name or config. Received: {optimizer}."
+                ) from None
             moves_float16 = network.trainable_variables and in_float16(network)
             if moves_float16 or scales_losses(optimizer):
                 optimizer = LossScaleOptimizer.around(optimizer)

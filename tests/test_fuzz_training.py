@@ -73,6 +73,7 @@ def made(name, **arguments):
 @example(("JARN", {"standardize": np.array([0.1, 0.2])}), {})
 @example(("Defense", {}), {"metrics": 1})
 @example(("Defense", {}), {"weighted_metrics": [0.1]})
+@example(("Defense", {}), {"optimizer": {}})
 def test_defenses(defense, compiled):
     name, arguments = defense
     model = fuzzing.result_or_refusal(made, name, **arguments)
@@ -105,6 +106,7 @@ def trained(name):
     fuzzing.spoiled(fuzzing.DATA),
 )
 @example("Defense", "train_on_batch", {"images": "empty", "labels": "column"})
+@example("Defense", "evaluate", {"images": "none", "labels": "empty"})
 def test_data(name, method, kinds):
     model = trained(name)
     images, labels, _ = fuzzing.data(kinds)
@@ -116,7 +118,8 @@ def test_data(name, method, kinds):
         return
     if method.startswith("predict"):  # whose values nobody looks at
         assert found.shape == (len(images), toys.CLASSES) and found.dtype == np.float32
-    elif method in ("evaluate", "test_on_batch") and len(images):  # else Keras has called nothing
+    elif images is not None and len(images) and method in ("evaluate", "test_on_batch"):
+        # Else Keras has called nothing.
         np.testing.assert_allclose(np.ravel(found)[0], _loss(model, images, labels), rtol=1e-4)
 
 
