@@ -233,10 +233,8 @@ class Defense(ModelOfSteps):
         images, labels = checks.array("images", images), checks.array("labels", labels)
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         images = checks.fitting(images, self.input_shape)
-        if (
-            tf.distribute.get_replica_context().num_replicas_in_sync == 1
-        ):  # else it may be another's
-            checks.some(images)
+        if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+            checks.some(images)  # of several replicas one may get none
         labels = flat(labels)
         classes = self.output_shape[-1]
         checks.static(labels, classes)

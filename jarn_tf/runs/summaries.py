@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from jarn_tf import evaluation
+from jarn_tf.evaluation.report import title_of
 from jarn_tf.files import write_atomically
 from jarn_tf.runs import evaluations
 from jarn_tf.runs.config import Config
@@ -68,7 +69,7 @@ def write_accuracies(found: dict, run: Workdir) -> None:
         for row in found["attacks"]:
             at = f"_at_{row['epsilon']:.3g}" if row["epsilon"] else ""
             at = ("_l2" if row["norm"] == "l2" else "") + at
-            name = "_".join((row["name"], *([row["version"]] if "version" in row else [])))
+            name = title_of(row).replace(" ", "_")
             tf.summary.scalar(f"accuracy/{name}{at}", row["accuracy"])
 
 
